@@ -1,0 +1,1 @@
+"""MusicGen: LoRA adapters on the decoder of a text-to-music model."""

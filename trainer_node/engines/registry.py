@@ -1,0 +1,24 @@
+"""Which module trains which kind. A module is imported only when its kind is trained, in the process that trains it:
+the rest of the node starts without PyTorch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import cast
+
+from trainer_node.errors import TrainingKindUnavailable
+from trainer_node.training import Train
+
+KINDS: Mapping[str, str] = {"supervised": "trainer_node.engines.musicgen.supervised"}
+
+
+def engine_for(kind: str) -> Train:
+    """The engine of a kind of training, such as `supervised`. Raises TrainingKindUnavailable."""
+    if kind not in KINDS:
+        known = ", ".join(sorted(KINDS))
+        raise TrainingKindUnavailable(
+            f"this node cannot train {kind or 'a job of no kind'}; it trains: {known}", kind=kind
+        )
+    return cast(Train, importlib.import_module(KINDS[kind]).train)
