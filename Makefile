@@ -39,7 +39,7 @@ demo: $(VENV)/stubs ## Train a small adapter end to end, in about two minutes af
 	$(BIN)/tunesmith demo
 
 .PHONY: test
-test: $(VENV)/stubs ## Run the whole test suite (TESTS=tests/store runs a part)
+test: $(VENV)/stubs $(if $(shell command -v npm),proto-tools) ## Run the whole test suite (TESTS=tests/store runs a part)
 	$(BIN)/python -m pytest $(TESTS)
 
 .PHONY: check
@@ -113,8 +113,9 @@ $(VENV)/installed: pyproject.toml constraints.txt proto/hatch_build.py
 	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 or newer is needed; install it, or name it: make PYTHON=…"; exit 1; }
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV) || \
 	    { rm -rf $(VENV); echo "Python's venv module is missing; on Debian: apt-get install python3-venv"; exit 1; }
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@echo "Installing into $(VENV); this takes about a minute where the network is quick."
+	$(BIN)/python -m pip install -qq --constraint constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 # The installation has generated the stubs already; later changes of a .proto file need only this.
@@ -134,14 +135,14 @@ $(NODE)/installed: tests/clients/node/package.json tests/clients/node/package-lo
 	@command -v npm >/dev/null || { echo "Node.js and npm are needed for buf; on Debian: apt-get install nodejs npm"; exit 1; }
 	mkdir -p $(NODE)
 	cp tests/clients/node/package.json tests/clients/node/package-lock.json $(NODE)/
-	npm ci --prefix $(NODE) --no-audit --no-fund --loglevel=error
+	npm install --prefix $(NODE) --ignore-scripts --no-save --no-audit --no-fund --loglevel=error
 	@touch $@
 
 # Another project's file (Apache-2.0): taken from its package, not committed.
 $(VALIDATE_PROTO): $(VENV)/installed
 	rm -rf build/protovalidate
 	mkdir -p build/protovalidate $(@D)
-	$(BIN)/python -m pip download --quiet --no-deps --no-binary protovalidate --dest build/protovalidate protovalidate==1.2.0
+	$(BIN)/python -m pip download -qq --no-deps --no-binary protovalidate --dest build/protovalidate protovalidate==1.2.0
 	tar -xzf build/protovalidate/protovalidate-1.2.0.tar.gz -C build/protovalidate
 	cp build/protovalidate/protovalidate-1.2.0/upstream/proto/buf/validate/validate.proto $@
 	@touch $@
