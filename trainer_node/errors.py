@@ -1,4 +1,8 @@
-"""What can go wrong on a trainer node. The class is the reason; the message ends in the next step."""
+"""What can go wrong on a trainer node: the class is the reason, the message ends in the next step.
+
+The first group ends a training: its reason and message become the `JobFailed` of the job's last event. The second
+group answers a call.
+"""
 
 from __future__ import annotations
 
@@ -6,49 +10,61 @@ from tunesmith.errors import TunesmithError
 
 
 class BaseModelUnavailable(TunesmithError):
-    """The base model could not be found, fetched or read."""
+    """The base model could not be found, downloaded or read."""
 
     reason = "BASE_MODEL_UNAVAILABLE"
 
 
 class OutOfMemory(TunesmithError):
-    """Memory ran out, on the device or beside it."""
+    """Memory ran out, on the device or on the host; the message names a computed remedy."""
 
     reason = "OUT_OF_MEMORY"
 
 
 class DataInvalid(TunesmithError):
-    """The data cannot be trained on."""
+    """The data set, or a clip of it, cannot be trained on."""
 
     reason = "DATA_INVALID"
 
 
 class LossNotFinite(TunesmithError):
-    """The loss is not a number any more."""
+    """The loss became NaN or infinite."""
 
     reason = "LOSS_NOT_FINITE"
 
 
 class CheckpointCorrupt(TunesmithError):
-    """A checkpoint to go on from is not whole."""
+    """None of the checkpoints that training could go on from is whole."""
 
     reason = "CHECKPOINT_CORRUPT"
 
 
-class DiskFull(TunesmithError):
-    """There is no room on the disk."""
-
-    reason = "DISK_FULL"
-
-
 class InputsUnavailable(TunesmithError):
-    """The node could not fetch what a job needs."""
+    """The data or the checkpoint that a job needs could not be fetched from the control plane."""
 
     reason = "INPUTS_UNAVAILABLE"
 
 
+class DiskFull(TunesmithError):
+    """There is no room for what has to be written."""
+
+    reason = "DISK_FULL"
+
+
+class TrainingCrashed(TunesmithError):
+    """The training code failed in a way that nobody foresaw."""
+
+    reason = "TRAINING_CRASHED"
+
+
+class ProcessDied(TunesmithError):
+    """The training process ended without a word."""
+
+    reason = "PROCESS_DIED"
+
+
 class LeaseLost(TunesmithError):
-    """A job of an attempt that is no longer current."""
+    """The attempt is not the run's current one any more."""
 
     reason = "LEASE_LOST"
 
@@ -60,24 +76,36 @@ class NodeFull(TunesmithError):
 
 
 class JobNotFound(TunesmithError):
-    """No such job on this node."""
+    """The node has no such job; it may have been forgotten after it ended."""
 
     reason = "JOB_NOT_FOUND"
 
 
 class TrainingKindUnavailable(TunesmithError):
-    """This node does not run that kind of training."""
+    """The node does not run this kind of training."""
 
     reason = "TRAINING_KIND_UNAVAILABLE"
 
 
 class BlobNotFound(TunesmithError):
-    """No such blob on this node."""
+    """The blob is not stored here."""
 
     reason = "BLOB_NOT_FOUND"
 
 
 class BlobCorrupt(TunesmithError):
-    """Bytes that do not have the digest they were announced with."""
+    """Bytes do not have the digest or the length that was announced."""
 
     reason = "BLOB_CORRUPT"
+
+
+class OffsetOutOfRange(TunesmithError):
+    """A position past the end was asked for."""
+
+    reason = "OFFSET_OUT_OF_RANGE"
+
+
+class UploadOffset(TunesmithError):
+    """An upload does not go on where it stopped; `offset` in the metadata says where that is."""
+
+    reason = "UPLOAD_OFFSET"
