@@ -223,8 +223,9 @@ CREATE TABLE metric_sets (
     run_id        text NOT NULL REFERENCES runs,
     set_id        integer NOT NULL,
     names         text[] NOT NULL,
+    digest        text NOT NULL,                      -- of the names: an index over themselves overflows with many
     PRIMARY KEY (run_id, set_id),
-    UNIQUE (run_id, names)
+    UNIQUE (run_id, digest)
 );
 CREATE TABLE metric_steps (
     run_id        text NOT NULL,
@@ -233,7 +234,7 @@ CREATE TABLE metric_steps (
     attempt       integer NOT NULL,
     seq           bigint NOT NULL,
     time_us       bigint NOT NULL,
-    vals          float8[] NOT NULL,
+    vals          float8[] NOT NULL,                  -- null: superseded at this step by a row of another set
     PRIMARY KEY (run_id, set_id, step)
 );
 CREATE INDEX metric_steps_by_arrival ON metric_steps (run_id, attempt, seq);
@@ -242,7 +243,7 @@ CREATE INDEX metric_steps_by_arrival ON metric_steps (run_id, attempt, seq);
 CREATE TABLE metric_rollups (
     run_id        text NOT NULL,
     set_id        integer NOT NULL,
-    position      integer NOT NULL,                   -- index into the set's names
+    position      integer NOT NULL,                   -- index into the set's names, from 1
     bucket        bigint NOT NULL,                    -- step / 256
     points        integer NOT NULL,
     min_value     float8, min_step bigint,            -- null: no finite value in the bucket
@@ -268,9 +269,11 @@ CREATE TABLE log_lines (
 CREATE TABLE telemetry_losses (
     run_id        text NOT NULL REFERENCES runs,
     attempt       integer NOT NULL,
-    seq           bigint NOT NULL,
+    rank          integer NOT NULL,
+    seq           bigint NOT NULL,                    -- the event that carried it
+    lost          bigint NOT NULL,                    -- values, lines or records
     reason        text NOT NULL,
-    PRIMARY KEY (run_id, attempt, seq)
+    PRIMARY KEY (run_id, attempt, rank, seq)
 );
 """
 
