@@ -1,0 +1,197 @@
+"""Runs, their attempts and jobs, and the table of legal moves.
+
+A run is what was asked for, an attempt one try of it, a job an attempt's share on one node. The attempt's number is the
+fence: a job whose attempt is not its run's current one writes nothing any more. Terminal states are final.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from tunesmith.v1 import blob_pb2, job_event_pb2, job_spec_pb2, run_pb2
+
+
+class RunState(StrEnum):
+    """Where a run stands."""
+
+    QUEUED = "queued"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    PAUSED = "paused"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the run has ended for good."""
+        return self in (RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED)
+
+
+class AttemptState(StrEnum):
+    """Where an attempt stands. UNREACHABLE is a node out of sight: no failure by itself."""
+
+    LEASED = "leased"
+    PREPARING = "preparing"
+    TRAINING = "training"
+    UNREACHABLE = "unreachable"
+    ENDED = "ended"
+
+
+class EndReason(StrEnum):
+    """Why an attempt ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    NODE_LOST = "node_lost"  # nothing was heard of its job for a whole lease
+    GIVEN_BACK = "given_back"  # its node had no room for it
+
+
+_S = RunState
+MOVES: Mapping[RunState, frozenset[RunState]] = {
+    _S.QUEUED: frozenset({_S.STARTING, _S.PAUSED, _S.CANCELLED}),
+    _S.PAUSED: frozenset({_S.QUEUED, _S.CANCELLED}),
+    # back to the queue: the node was lost, or had no room
+    _S.STARTING: frozenset({_S.RUNNING, _S.STOPPING, _S.QUEUED, _S.FAILED, _S.CANCELLED}),
+    _S.RUNNING: frozenset({_S.STOPPING, _S.QUEUED, _S.SUCCEEDED, _S.FAILED, _S.CANCELLED}),
+    # a run that was asked to stop may still win the race; it never fails, whatever its process ended with
+    _S.STOPPING: frozenset({_S.SUCCEEDED, _S.CANCELLED}),
+    _S.SUCCEEDED: frozenset(),
+    _S.FAILED: frozenset(),
+    _S.CANCELLED: frozenset(),
+}
+KINDS_WITHOUT_DATASET = frozenset({"tiny_lm"})
+
+
+class IllegalMove(Exception):
+    """A bug: a run was about to make a move that the table forbids."""
+
+
+def require_move(origin: RunState, target: RunState) -> None:
+    """Raise IllegalMove unless a run may go from `origin` to `target`."""
+    if target not in MOVES[origin]:
+        raise IllegalMove(f"a run cannot go from {origin} to {target}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A row of `runs`, with the node of its current attempt."""
+
+    run_id: str
+    experiment_id: str
+    display_name: str
+    dataset_version_id: str | None
+    kind: str
+    spec: job_spec_pb2.JobSpec
+    state: RunState
+    state_reason: str
+    attempt: int
+    lost_attempts: int
+    priority: int
+    step: int
+    total_steps: int
+    total_epochs: int
+    adapter_id: str | None
+    final_loss: float | None
+    failure: run_pb2.RunFailure | None
+    resumed_from_run_id: str | None
+    resumed_from_step: int
+    labels: dict[str, str]
+    revision: int
+    create_time: datetime
+    start_time: datetime | None
+    end_time: datetime | None
+    node_id: str | None
+
+    @property
+    def etag(self) -> str:
+        """Changes with every change of state."""
+        return str(self.revision)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunEvent:
+    """A row of `run_events`: a change of state."""
+
+    run_id: str
+    revision: int
+    time: datetime
+    actor: str
+    from_state: RunState | None
+    to_state: RunState
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """A row of `attempts`. resume_*: the checkpoint it goes on from; None for a fresh start."""
+
+    run_id: str
+    attempt: int
+    state: AttemptState
+    end_reason: EndReason | None
+    resume_run_id: str | None
+    resume_attempt: int | None
+    resume_step: int | None
+    create_time: datetime
+    end_time: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A row of `jobs`. started: the node has acknowledged it; last_seq: events up to here are stored."""
+
+    job_id: str
+    run_id: str
+    attempt: int
+    rank: int
+    node_id: str
+    started: bool
+    last_seq: int
+    lease_until: datetime
+    create_time: datetime
+    end_time: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A row of `checkpoints`: a committed checkpoint whose files are blobs of the control plane."""
+
+    run_id: str
+    attempt: int
+    step: int
+    epoch: float
+    eval_loss: float | None
+    best: bool
+    files: tuple[blob_pb2.File, ...]
+    create_time: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """A row of `previews`: audio that a run generated."""
+
+    run_id: str
+    attempt: int
+    step: int
+    prompt_index: int
+    prompt: str
+    seed: int
+    duration_s: float
+    file: blob_pb2.File
+    create_time: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artefacts:
+    """What a successful job left, read from its files before the run is finished."""
+
+    training_config: job_event_pb2.TrainingConfig
+    report: job_event_pb2.TrainingReport
+    report_markdown: str
