@@ -1,12 +1,10 @@
-"""What the registry refuses, as types. Each class carries its reason of error_reason.proto; the edge chooses the code."""
+"""What the registry refuses, as types. A class carries its reason of error_reason.proto; the edge chooses the code."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-from tunesmith.errors import InvalidField, TunesmithError
-
-__all__ = ["InvalidField", "TunesmithError"]
+from tunesmith.errors import TunesmithError
 
 
 class CannotStart(Exception):
@@ -184,6 +182,6 @@ class NodeRefused(TunesmithError):
 
     reason = "UNAVAILABLE"
 
-    def __init__(self, message: str, *, given_reason: str, **metadata: object) -> None:
-        super().__init__(message, **metadata)
+    def __init__(self, message: str, *, given_reason: str) -> None:
+        super().__init__(message, given_reason=given_reason)
         self.given_reason = given_reason

@@ -8,7 +8,7 @@ from datetime import datetime
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """A row of `nodes`. used_slots: live jobs on it; online: heard within the allowed silence, by the database's clock."""
+    """A row of `nodes`. used_slots: live jobs on it; online: heard not long ago, by the database's clock."""
 
     node_id: str
     name: str
