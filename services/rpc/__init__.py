@@ -1,0 +1,1 @@
+"""What every call goes through at the edge, whichever service it is for."""
