@@ -1,0 +1,227 @@
+"""Write the reference pages that the contract and the command line already say: settings, errors, api, cli.
+
+`make docs` writes them into docs/reference; a test compares them with what this writes, so they cannot go stale. With a
+folder as argument, the pages are written there.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import grpc_tools
+from google.protobuf import descriptor_pb2
+from grpc_tools import protoc
+
+ROOT = Path(__file__).resolve().parents[1]
+PROTO = ROOT / "proto"
+sys.path[:0] = [str(ROOT), str(PROTO)]
+
+from hatch_build import validate_descriptor  # noqa: E402  (needs the path above)
+
+from tunesmith.spec import default_of, settings  # noqa: E402  (needs the path above)
+from tunesmith.v1 import job_spec_pb2  # noqa: E402  (needs the path above)
+
+MADE = "<!-- Written by docs/generate.py from {source}; change that, then run `make docs`. -->\n"
+SETTINGS_INTRO = """\
+# Settings of a training
+
+What stands in a `JobSpec`: in the file given to `tunesmith run submit` and `tunesmith train`, in an experiment's
+defaults, and in `CreateRun`. A run's own setting stands above its experiment's, and that above the default below. An
+unknown key is refused with a suggestion; a value outside its range is refused with the range.
+
+This version trains `supervised`. The other kinds stand in the contract, and are refused with
+[TRAINING_KIND_UNAVAILABLE](errors.md#training_kind_unavailable) where no node offers them.
+
+```yaml
+supervised:
+  adapter:
+    base_model: facebook/musicgen-small
+  training:
+    epochs: 5
+    learning_rate: 2e-4
+```
+"""
+ERRORS_INTRO = """\
+# Errors
+
+Every error of the API carries a `google.rpc.ErrorInfo` with the `domain` `tunesmith.v1` and one of these reasons. The
+gRPC code says what a program should do, the reason says what happened, and the message ends in the next step.
+`BadRequest` names the fields that are wrong; `RetryInfo` says when to try again. Reasons are never renamed.
+
+A reason marked *a training failed* stands in a run's `failure`, not in the status of a call.
+"""
+API_INTRO = """\
+# The API
+
+Package `tunesmith.v1`, served with reflection and the standard health service. A recipe for each method stands in
+[Use grpcurl](../how-to/use-grpcurl.md); fields are documented where they are defined, in
+[proto/tunesmith/v1](../../proto/tunesmith/v1). Reasons in capitals are explained under [Errors](errors.md).
+"""
+CLI_INTRO = """\
+# The command line
+
+What `--help` prints, for every command. Exit codes are explained in [Exit codes](exit-codes.md).
+"""
+SERVICE_ORDER = ("Server", "Experiment", "Dataset", "Run", "Telemetry", "Adapter", "Node", "Blob", "Trainer")
+
+
+def descriptors() -> list[descriptor_pb2.FileDescriptorProto]:
+    """The files of the contract with their comments."""
+    own = sorted(str(path) for path in PROTO.glob("tunesmith/**/*.proto"))
+    with tempfile.TemporaryDirectory() as folder:
+        known, out = Path(folder, "validate.binpb"), Path(folder, "out.binpb")
+        known.write_bytes(validate_descriptor())
+        well_known = Path(grpc_tools.__file__).parent / "_proto"
+        inputs = ["protoc", f"-I{PROTO}", f"-I{well_known}", f"--descriptor_set_in={known}"]
+        if protoc.main([*inputs, "--include_source_info", f"--descriptor_set_out={out}", *own]):
+            raise SystemExit("protoc failed")
+        return list(descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes()).file)
+
+
+def comments(file: descriptor_pb2.FileDescriptorProto) -> dict[tuple[int, ...], str]:
+    """The comment above each element of a file, by its path of field numbers and indexes, on one line."""
+    places = file.source_code_info.location
+    return {tuple(place.path): " ".join(place.leading_comments.split()) for place in places if place.leading_comments}
+
+
+def all_comments(files: list[descriptor_pb2.FileDescriptorProto]) -> dict[str, str]:
+    """The comment of every message, field, enum value, service and method, by its full name."""
+    found: dict[str, str] = {}
+    for file in files:
+        said = comments(file)
+        for m, message in enumerate(file.message_type):
+            found[message.name] = said.get((4, m), "")
+            for f, field in enumerate(message.field):
+                found[f"{message.name}.{field.name}"] = said.get((4, m, 2, f), "")
+        for e, enum in enumerate(file.enum_type):
+            for v, value in enumerate(enum.value):
+                found[value.name] = said.get((5, e, 2, v), "")
+        for s, service in enumerate(file.service):
+            found[service.name] = said.get((6, s), "")
+            for r, method in enumerate(service.method):
+                found[f"{service.name}.{method.name}"] = said.get((6, s, 2, r), "")
+    return found
+
+
+def settings_page(said: dict[str, str]) -> str:
+    """Every setting of every kind of training, with its default and its range."""
+    parts = [
+        MADE.format(source="proto/tunesmith/v1/job_spec.proto"),
+        SETTINGS_INTRO,
+    ]
+    for kind in job_spec_pb2.JobSpec.DESCRIPTOR.fields:
+        parts += [
+            f"## {kind.name}\n",
+            said[kind.message_type.name] + "\n",
+            "| setting | default | meaning |",
+            "|---|---|---|",
+        ]
+        for path, field in settings(kind.message_type):
+            default = default_of(field)
+            shown = "" if default is None else f"`{str(default).lower() if isinstance(default, bool) else default}`"
+            meaning = said[f"{field.containing_type.name}.{field.name}"]
+            parts.append(f"| `{path}` | {shown} | {cell(meaning)} |")
+        parts.append("")
+    for name in ("LoraTargets", "Precision"):
+        enum = job_spec_pb2.DESCRIPTOR.enum_types_by_name[name]
+        parts += [f"## Values of {name}\n", "| value | meaning |", "|---|---|"]
+        parts += [f"| `{value.name}` | {cell(said[value.name])} |" for value in enum.values]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def errors_page(said: dict[str, str]) -> str:
+    """Every reason with its gRPC code, what it means, and what the message may say."""
+    parts = [
+        MADE.format(source="proto/tunesmith/v1/error_reason.proto"),
+        ERRORS_INTRO,
+    ]
+    for name, comment in said.items():
+        reason = name.removeprefix("ERROR_REASON_")
+        if reason == name or reason == "UNSPECIFIED":
+            continue
+        kind, _, rest = comment.partition(": ")
+        meaning, _, example = rest.partition(' "')
+        code = f"`{kind}`" if kind.isupper() else kind
+        said_for_example = f" For example: “{example.rstrip('.').rstrip(chr(34))}”." if example else ""
+        parts += [f"## {reason}\n", f"{code}: {meaning}{said_for_example}\n"]
+    return "\n".join(parts)
+
+
+def api_page(files: list[descriptor_pb2.FileDescriptorProto], said: dict[str, str]) -> str:
+    """Every service and its methods."""
+    parts = [
+        MADE.format(source="proto/tunesmith/v1/*.proto"),
+        API_INTRO,
+    ]
+    found = {service.name: (file, service) for file in files for service in file.service}
+    for noun in SERVICE_ORDER:
+        file, service = found[f"{noun}Service"]
+        link = f"[{Path(file.name).name}](../../proto/{file.name})"
+        parts += [
+            f"## {service.name}\n",
+            f"{said[service.name]} Defined in {link}.\n",
+            "| method | what it does |",
+            "|---|---|",
+        ]
+        for method in service.method:
+            streams = {(True, False): "client stream", (False, True): "server stream"}
+            stream = streams.get((method.client_streaming, method.server_streaming))
+            mark = f" *({stream})*" if stream else ""
+            parts.append(f"| `{method.name}`{mark} | {cell(said[f'{service.name}.{method.name}'])} |")
+        parts.append("")
+    return "\n".join(parts)
+
+
+def cli_page() -> str:
+    """The help of every command."""
+    from services.cli.main import cli
+
+    parts = [
+        MADE.format(source="services/cli"),
+        CLI_INTRO,
+    ]
+    for path, command in commands(cli, ("tunesmith",)):
+        context = click.Context(command, info_name=" ".join(path), terminal_width=100)
+        help_text = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
+        parts += [f"## {' '.join(path)}\n", f"```text\n{help_text.strip()}\n```\n"]
+    return "\n".join(parts)
+
+
+def commands(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """A command and all below it, with their full names."""
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command, info_name=path[-1])
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            if child is not None and not child.hidden:
+                yield from commands(child, (*path, name))
+
+
+def cell(text: str) -> str:
+    """A text as the cell of a table."""
+    return re.sub(r"([|])", r"\\\1", text)
+
+
+def main(folder: Path) -> None:
+    """Write every page into `folder`."""
+    files = descriptors()
+    said = all_comments(files)
+    pages = {
+        "settings.md": settings_page(said),
+        "errors.md": errors_page(said),
+        "api.md": api_page(files, said),
+        "cli.md": cli_page(),
+    }
+    for name, text in pages.items():
+        (folder / name).write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "reference")
