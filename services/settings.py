@@ -1,7 +1,8 @@
 """Settings of the programs: a TOML file, above it the environment, above that flags.
 
-Every program describes its settings as a frozen dataclass whose nested dataclasses are sections; nothing here knows a
-setting by name. What is not described is refused: a misspelt key that is ignored costs a night.
+Every program describes its settings as a frozen dataclass; its fields stand in one table of the file, and each nested
+dataclass is a table of its own. Nothing here knows a setting by name. What is not described is refused: a misspelt key
+that is ignored costs a night.
 """
 
 from __future__ import annotations
@@ -11,13 +12,19 @@ import difflib
 import tomllib
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
+
+from control_plane.config import ControlPlaneConfig
+from trainer_node.config import TrainerNodeConfig
+from tunesmith.errors import TunesmithError
 
 PREFIX = "TUNESMITH_"
 
 C = TypeVar("C")
+Key = str
+"""`table.name`, such as `dispatch.lease_s`."""
 
 
 class ConfigError(Exception):
@@ -26,73 +33,85 @@ class ConfigError(Exception):
     exit_code = 2
 
 
+def load_control_plane(
+    file: Path | None, environ: Mapping[str, str], flags: Mapping[Key, object]
+) -> ControlPlaneConfig:
+    """Settings of the control plane, of a file that may hold a node's as well."""
+    return load(ControlPlaneConfig, "control_plane", file=file, environ=environ, flags=flags, foreign={"node"})
+
+
+def load_node(file: Path | None, environ: Mapping[str, str], flags: Mapping[Key, object]) -> TrainerNodeConfig:
+    """Settings of a trainer node, of a file that may hold the control plane's as well."""
+    foreign = {"control_plane", *_tables(ControlPlaneConfig, "control_plane")}
+    return load(TrainerNodeConfig, "node", file=file, environ=environ, flags=flags, foreign=foreign)
+
+
 def load(
     kind: type[C],
+    table: str,
     *,
     file: Path | None = None,
     environ: Mapping[str, str] | None = None,
-    flags: Mapping[str, object] | None = None,
+    flags: Mapping[Key, object] | None = None,
+    foreign: Collection[str] = (),
 ) -> C:
-    """Settings of `kind`. flags: by dotted key, such as `dispatch.lease_s`; None stands for a flag that was not given.
+    """Settings of `kind`, whose own fields stand in `table`.
 
+    flags: by key; None stands for a flag that was not given. foreign: tables that another program reads.
     Raises ConfigError with every problem that was found, one a line.
     """
-    known = dict(_settings(kind))
+    known = {key: hint for key, hint, _ in _settings(kind, table)}
     problems: list[str] = []
-    given: dict[str, tuple[str, object]] = {}
-    given |= {key: (_in_file(key), value) for key, value in _from_file(file, kind, problems)}
-    given |= {key: (_variable(key), value) for key, value in _from_environment(environ or {}, kind, problems)}
-    given |= {key: (f"--{key.rpartition('.')[2].replace('_', '-')}", value) for key, value in _set(flags or {})}
-    values: dict[str, object] = {}
+    given: dict[Key, tuple[str, object]] = {}
+    given |= {key: (_in_file(key), value) for key, value in _from_file(file, known, table, foreign, problems)}
+    given |= {key: (variable_of(key), value) for key, value in _from_environment(environ or {}, known, problems)}
+    given |= {key: (_flag(key), value) for key, value in (flags or {}).items() if value is not None}
+    values: dict[Key, object] = {}
     for key, (where, value) in given.items():
-        if key not in known:
-            problems.append(f"{where}: {_unknown(key, known)}")
-            continue
         try:
-            values[key] = _coerced(value, known[key])
+            values[key] = _coerced(value, known[key]) if key in known else _refuse(_unknown(key, known))
         except ValueError as error:
             problems.append(f"{where}: {error}")
-    problems += [f"{_in_file(key)}: missing; set it" for key in _required(kind) if key not in given]
     if problems:
         raise ConfigError("\n".join(problems))
-    return _build(kind, values, "")
+    return _build(kind, table, values)
 
 
-def describe(kind: type) -> Iterator[tuple[str, str, object]]:
-    """Every setting of `kind` as (dotted key, environment variable, default); MISSING where it has none."""
-    defaults = dict(_defaults(kind))
-    for key, _ in _settings(kind):
-        yield key, _variable(key), defaults[key]
+def describe(kind: type, table: str) -> Iterator[tuple[Key, str, object]]:
+    """Every setting of `kind` as (key, environment variable, default)."""
+    for key, _, default in _settings(kind, table):
+        yield key, variable_of(key), default
 
 
-def _settings(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, type) of every setting."""
+def variable_of(key: Key) -> str:
+    """The environment variable of a setting: `dispatch.lease_s` is TUNESMITH_DISPATCH_LEASE_S."""
+    return PREFIX + key.replace(".", "_").upper()
+
+
+def _settings(kind: type, table: str) -> Iterator[tuple[Key, Any, object]]:
+    """(key, type, default) of every setting."""
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
         hint = hints[field.name]
-        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-            yield from _settings(hint, f"{prefix}{field.name}.")
-        else:
-            yield f"{prefix}{field.name}", hint
-
-
-def _defaults(kind: type, prefix: str = "") -> Iterator[tuple[str, object]]:
-    hints = typing.get_type_hints(kind)
-    for field in dataclasses.fields(kind):
-        hint = hints[field.name]
-        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-            yield from _defaults(hint, f"{prefix}{field.name}.")
+        if _is_table(hint):
+            yield from _settings(hint, field.name)
         elif field.default_factory is not dataclasses.MISSING:
-            yield f"{prefix}{field.name}", field.default_factory()
+            yield f"{table}.{field.name}", hint, field.default_factory()
         else:
-            yield f"{prefix}{field.name}", field.default
+            yield f"{table}.{field.name}", hint, field.default
 
 
-def _required(kind: type) -> list[str]:
-    return [key for key, default in _defaults(kind) if default is dataclasses.MISSING]
+def _tables(kind: type, table: str) -> set[str]:
+    return {key.partition(".")[0] for key, _, _ in _settings(kind, table)}
 
 
-def _from_file(file: Path | None, kind: type, problems: list[str]) -> Iterator[tuple[str, object]]:
+def _is_table(hint: Any) -> bool:
+    return isinstance(hint, type) and dataclasses.is_dataclass(hint)
+
+
+def _from_file(
+    file: Path | None, known: Mapping[Key, Any], own: str, foreign: Collection[str], problems: list[str]
+) -> Iterator[tuple[Key, object]]:
     if file is None:
         return
     try:
@@ -101,59 +120,56 @@ def _from_file(file: Path | None, kind: type, problems: list[str]) -> Iterator[t
         raise ConfigError(f"{file}: cannot be read ({error.strerror}); check the path") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: not valid TOML: {error}") from error
-    yield from _flat(content, kind, "", problems)
-
-
-def _flat(content: Mapping[str, Any], kind: type, prefix: str, problems: list[str]) -> Iterator[tuple[str, object]]:
-    """Leaves of a TOML document by dotted key; a table that is no section is a problem of its own."""
-    hints = typing.get_type_hints(kind)
-    for key, value in content.items():
-        section = hints.get(key)
-        if isinstance(section, type) and dataclasses.is_dataclass(section):
-            if isinstance(value, dict):
-                yield from _flat(value, section, f"{prefix}{key}.", problems)
-            else:
-                problems.append(f"{prefix}{key}: is a section; write [{prefix}{key}] and its keys below it")
-        elif isinstance(value, dict) and section is None:
-            sections = [name for name, hint in hints.items() if dataclasses.is_dataclass(hint)]
-            problems.append(f"[{prefix}{key}]: {_suggest(key, sections, 'section')}")
+    tables = {key.partition(".")[0] for key in known}
+    for name, value in content.items():
+        if name in foreign:
+            continue
+        if name in tables and isinstance(value, dict):
+            yield from ((f"{name}.{key}", item) for key, item in value.items())
+        elif isinstance(value, dict):
+            problems.append(f"[{name}]: {_suggest(name, [*tables, *foreign], 'table')}")
+        elif name in tables:
+            problems.append(f"{name}: is a table; write [{name}] and its keys below it")
         else:
-            yield f"{prefix}{key}", value
+            problems.append(f"{name}: {_unknown(f'.{name}', known)}")
 
 
-def _from_environment(environ: Mapping[str, str], kind: type, problems: list[str]) -> Iterator[tuple[str, str]]:
-    """Variables that are settings. Others with our prefix may be another program's, unless a section of ours begins
+def _from_environment(
+    environ: Mapping[str, str], known: Mapping[Key, Any], problems: list[str]
+) -> Iterator[tuple[Key, str]]:
+    """Variables that are settings. Others with our prefix may be another program's, unless a table of ours begins
     them."""
-    variables = {_variable(key): key for key, _ in _settings(kind)}
-    sections = {_variable(key.rpartition(".")[0]) + "_" for key in variables.values() if "." in key}
+    variables = {variable_of(key): key for key in known}
+    tables = tuple(variable_of(key.partition(".")[0]) + "_" for key in known)
     for name, value in environ.items():
         if name in variables:
             yield variables[name], value
-        elif any(name.startswith(section) for section in sections):
+        elif name.startswith(tables):
             problems.append(f"{name}: {_suggest(name, list(variables), 'variable')}")
 
 
-def _set(flags: Mapping[str, object]) -> Iterator[tuple[str, object]]:
-    return ((key, value) for key, value in flags.items() if value is not None)
+def _flag(key: Key) -> str:
+    return "--" + key.rpartition(".")[2].replace("_", "-")
 
 
-def _variable(key: str) -> str:
-    return PREFIX + key.replace(".", "_").upper()
-
-
-def _in_file(key: str) -> str:
+def _in_file(key: Key) -> str:
     """A key as it stands in the file: `[dispatch] lease_s`."""
-    section, _, name = key.rpartition(".")
-    return f"[{section}] {name}" if section else name
+    table, _, name = key.rpartition(".")
+    return f"[{table}] {name}"
 
 
-def _unknown(key: str, known: Mapping[str, object]) -> str:
-    section, _, name = key.rpartition(".")
-    siblings = [other.rpartition(".")[2] for other in known if other.rpartition(".")[0] == section]
+def _refuse(what: str) -> object:
+    raise ValueError(what)
+
+
+def _unknown(key: Key, known: Mapping[Key, object]) -> str:
+    """Where an unknown key belongs, or what it may have been meant to be."""
+    table, _, name = key.rpartition(".")
+    siblings = [other.rpartition(".")[2] for other in known if other.rpartition(".")[0] == table]
     homes = [other for other in known if other.rpartition(".")[2] == name]
     if homes and not difflib.get_close_matches(name, siblings, n=1):
-        return f"unknown here; it belongs under {_in_file(homes[0])}"
-    return _suggest(name, siblings, "key")
+        return f"unknown here; write it as {_in_file(homes[0])}"
+    return _suggest(name, siblings or [other.rpartition(".")[2] for other in known], "key")
 
 
 def _suggest(name: str, candidates: list[str], what: str) -> str:
@@ -170,9 +186,8 @@ def _coerced(value: object, kind: Any) -> object:
         items = value.split(",") if isinstance(value, str) else value
         if not isinstance(items, (list, tuple)):
             raise ValueError(f"must be a list (given: {value!r})")
-        return tuple(
-            _coerced(item.strip() if isinstance(item, str) else item, typing.get_args(kind)[0]) for item in items
-        )
+        inner = typing.get_args(kind)[0]
+        return tuple(_coerced(item.strip() if isinstance(item, str) else item, inner) for item in items)
     if kind is bool:
         return _boolean(value)
     if kind is int or kind is float:
@@ -199,21 +214,23 @@ def _number(value: object, kind: type[int] | type[float]) -> float:
     ):
         raise ValueError(f"must be {wanted} (given: {value!r})")
     try:
-        return kind(value)
+        return kind(typing.cast(Any, value))
     except ValueError as error:
         raise ValueError(f"must be {wanted} (given: {value!r})") from error
 
 
-def _build(kind: type[C], values: Mapping[str, object], prefix: str) -> C:
+def _build(kind: type[C], table: str, values: Mapping[Key, object]) -> C:
     hints = typing.get_type_hints(kind)
     arguments: dict[str, Any] = {}
     for field in dataclasses.fields(typing.cast(Any, kind)):
-        hint, key = hints[field.name], f"{prefix}{field.name}"
-        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-            arguments[field.name] = _build(hint, values, f"{key}.")
+        hint, key = hints[field.name], f"{table}.{field.name}"
+        if _is_table(hint):
+            arguments[field.name] = _build(hint, field.name, values)
         elif key in values:
             arguments[field.name] = values[key]
     try:
         return kind(**arguments)
-    except ValueError as error:  # a dataclass that checks a combination of its fields says which
-        raise ConfigError(f"{_in_file(prefix.rstrip('.')) or 'settings'}: {error}") from error
+    except TunesmithError as error:  # a dataclass that checks its fields says which, and what to do
+        raise ConfigError("\n".join(str(field) for field in error.fields) or error.message) from error
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
