@@ -6,8 +6,15 @@ from control_plane.runs.model import Checkpoint, Preview, Run, RunEvent, RunStat
 from services.convert.times import timestamp
 from tunesmith.v1 import run_pb2
 
-_STATES: dict[RunState, run_pb2.RunState] = {
-    state: run_pb2.RunState.Value(f"RUN_STATE_{state.name}") for state in RunState
+_STATES = {
+    RunState.QUEUED: run_pb2.RUN_STATE_QUEUED,
+    RunState.STARTING: run_pb2.RUN_STATE_STARTING,
+    RunState.RUNNING: run_pb2.RUN_STATE_RUNNING,
+    RunState.STOPPING: run_pb2.RUN_STATE_STOPPING,
+    RunState.PAUSED: run_pb2.RUN_STATE_PAUSED,
+    RunState.SUCCEEDED: run_pb2.RUN_STATE_SUCCEEDED,
+    RunState.FAILED: run_pb2.RUN_STATE_FAILED,
+    RunState.CANCELLED: run_pb2.RUN_STATE_CANCELLED,
 }
 _BY_MESSAGE = {message: state for state, message in _STATES.items()}
 

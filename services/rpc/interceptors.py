@@ -56,7 +56,8 @@ class Edge(grpc.aio.ServerInterceptor):
         if method in self._wrapped:
             return self._wrapped[method]
         handler = await continuation(handler_call_details)
-        if handler is None:  # a stream of streams answers callers of every shape
+        if handler is None or (method.startswith(OWN_METHODS) and _is_absent(handler)):
+            # a stream of streams answers callers of every shape
             return grpc.stream_stream_rpc_method_handler(self._unknown(method))
         if not method.startswith(OWN_METHODS):
             return handler
@@ -65,7 +66,7 @@ class Edge(grpc.aio.ServerInterceptor):
 
     def _behaviour(self, method: str, handler: Handler) -> Callable[[Any, Context], Any]:
         """`handler`'s function, given bytes, within the guards."""
-        inner = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+        inner = _function(handler)
 
         def message(request: Any, call: Call) -> Any:
             reader = read_stream if handler.request_streaming else read
@@ -111,7 +112,7 @@ async def _identified(call: Call) -> AsyncIterator[None]:
 @asynccontextmanager
 async def _logged(call: Call) -> AsyncIterator[None]:
     """One line a call, however it ends."""
-    begun = time.perf_counter()
+    begun, peer = time.perf_counter(), call.context.peer()  # grpc forgets the peer when the call ends
     call.code = "CANCELLED"  # unless it comes to an answer
     try:
         yield
@@ -119,7 +120,7 @@ async def _logged(call: Call) -> AsyncIterator[None]:
     finally:
         ms = round((time.perf_counter() - begun) * 1000, 2)
         reason = {"reason": call.reason} if call.reason else {}
-        log.info("rpc_served", code=call.code, ms=ms, peer=call.context.peer(), **reason)
+        log.info("rpc_served", code=call.code, ms=ms, peer=peer, **reason)
 
 
 @asynccontextmanager
@@ -155,6 +156,15 @@ async def _deadline(call: Call, *, applies: bool) -> AsyncIterator[None]:
         if not timer.expired():
             raise
         raise DeadlineExceeded(f"not done within {limit:g} s; ask for less at a time, or try again") from error
+
+
+def _function(handler: Handler) -> Any:
+    return handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+
+
+def _is_absent(handler: Handler) -> bool:
+    """Whether the servicer left the method to the generated class, which has nothing to do it with."""
+    return str(getattr(_function(handler), "__module__", "")).endswith("_pb2_grpc")
 
 
 def _rebuilt(handler: Handler, behaviour: Callable[[Any, Context], Any]) -> Handler:
