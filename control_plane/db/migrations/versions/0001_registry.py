@@ -27,6 +27,7 @@ CREATE TABLE datasets (
     dataset_id    text PRIMARY KEY,
     name          text NOT NULL UNIQUE,
     description   text NOT NULL DEFAULT '',
+    last_version  integer NOT NULL DEFAULT 0,         -- highest number that a version ever had
     create_time   timestamptz NOT NULL DEFAULT now()
 );
 ALTER TABLE experiments ADD FOREIGN KEY (dataset_id) REFERENCES datasets;
@@ -131,7 +132,8 @@ CREATE TABLE attempts (
     attempt       integer NOT NULL CHECK (attempt > 0),
     state         text NOT NULL CHECK (state IN ('leased', 'preparing', 'training', 'unreachable', 'ended')),
     end_reason    text CHECK ((state = 'ended') = (end_reason IS NOT NULL)),
-    resume_attempt integer,                           -- checkpoint it goes on from; null: a fresh start
+    resume_run_id text,                               -- checkpoint it goes on from; null: a fresh start
+    resume_attempt integer,
     resume_step   bigint,
     create_time   timestamptz NOT NULL DEFAULT now(),
     end_time      timestamptz,
@@ -170,6 +172,8 @@ CREATE TABLE checkpoints (
     PRIMARY KEY (run_id, attempt, step),
     FOREIGN KEY (run_id, attempt) REFERENCES attempts
 );
+-- what an attempt goes on from stays
+ALTER TABLE attempts ADD FOREIGN KEY (resume_run_id, resume_attempt, resume_step) REFERENCES checkpoints MATCH FULL;
 
 CREATE TABLE previews (
     run_id        text NOT NULL,
