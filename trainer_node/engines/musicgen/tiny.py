@@ -2,11 +2,12 @@
 
 T5 encoder with a SentencePiece tokenizer trained on the spot, EnCodec and decoder, in the layout that `from_pretrained`
 reads. It is for trying out an installation and for tests: it learns, but what it plays is noise. The same seed gives
-the same bytes on the same machine. Two things must not be left to the default random weights:
+the same bytes on the same machine. Three things must not be left to the default random weights:
 
 * EnCodec's codebooks start as zeros, which would make every code 0: they are filled from what its encoder says about
   varied tones.
 * Heads with the usual deviation of 0.02 stay near uniform on so narrow a decoder, whatever is learnt below them.
+* Layers with that deviation let next to nothing of the prompt through, so that guidance would change no sample.
 """
 
 from __future__ import annotations
@@ -131,11 +132,13 @@ def _model(*, vocab_size: int, channels: int) -> MusicgenForConditionalGeneratio
         pad_token_id=CODEBOOK_SIZE,
         bos_token_id=CODEBOOK_SIZE,
         max_position_embeddings=2048,
+        initializer_factor=0.125,  # 1 / sqrt(hidden_size): a layer gives out what it takes in
     )
     config = MusicgenConfig(text_encoder=text, audio_encoder=codec, decoder=decoder)
     model = MusicgenForConditionalGeneration(config).eval()
     with torch.no_grad():
         _fill_codebooks(model.audio_encoder)
+        model.enc_to_dec_proj.weight.normal_(0, 0.15)
         for table in [*model.decoder.lm_heads, *model.decoder.model.decoder.embed_tokens]:
             table.weight.normal_(0, 0.5)
     model.generation_config = GenerationConfig(

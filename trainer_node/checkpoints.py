@@ -1,0 +1,142 @@
+"""Committed checkpoints: a folder is either whole and proven so, or it does not count.
+
+A checkpoint is written into a folder of another name, flushed to the disk, sealed by a manifest with the SHA-256 of
+every file, and only then renamed to `step-<number>`. A crash at any moment leaves the checkpoints before it untouched
+and at most a folder that nobody reads. `latest` trusts the manifests alone: bytes that were lost or changed afterwards
+make it fall back to the checkpoint before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import structlog
+
+from trainer_node.errors import CheckpointCorrupt
+
+MANIFEST = "manifest.json"
+_NAME = re.compile(r"step-(\d{8,})")
+
+log = structlog.get_logger()
+
+
+def step_of(folder: Path) -> int:
+    """The step that a checkpoint's manifest names. Raises CheckpointCorrupt where there is none to read."""
+    return int(_manifest(folder)["step"])
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The folders of committed checkpoints, oldest step first; their files are not looked at."""
+    found = [path for path in folder.glob("step-*") if _NAME.fullmatch(path.name)] if folder.is_dir() else []
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+
+
+def verify(folder: Path) -> None:
+    """Raises CheckpointCorrupt unless `folder` holds every file of its manifest, byte for byte, and no other."""
+    listed = _manifest(folder)["files"]
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {MANIFEST}
+    problems = [f"{name} is missing" for name in sorted(set(listed) - present)]
+    problems += [f"{name} does not belong to it" for name in sorted(present - set(listed))]
+    problems += [
+        f"{name} has other bytes" for name in sorted(present & set(listed)) if _digest(folder / name) != listed[name]
+    ]
+    if problems:
+        raise CheckpointCorrupt(
+            f"the checkpoint {folder.name} is not whole: {'; '.join(problems[:3])}; go on from an earlier one, or "
+            "start a new run"
+        )
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest whole checkpoint in `folder`, or None. One that is not whole is skipped, with a line in the log."""
+    for candidate in reversed(checkpoints(folder)):
+        try:
+            verify(candidate)
+        except CheckpointCorrupt as torn:
+            log.warning("checkpoint_skipped", checkpoint=candidate.name, why=torn.message)
+        else:
+            return candidate
+    return None
+
+
+class CheckpointFolder:
+    """The checkpoints of one training: the `keep` most recent and the best. A single writer."""
+
+    def __init__(self, folder: Path, *, keep: int) -> None:
+        self.folder = folder
+        self.keep = keep
+        folder.mkdir(parents=True, exist_ok=True)
+        for remnant in folder.glob(".writing-*"):
+            shutil.rmtree(remnant)
+
+    @contextmanager
+    def commit(self, step: int) -> Iterator[Path]:
+        """Give a folder to write into; on a normal exit it becomes the checkpoint of `step`, in place of an older one.
+
+        If the body raises, nothing is committed and what it wrote is removed.
+        """
+        final = self.folder / f"step-{step:08d}"
+        writing = self.folder / f".writing-{final.name}"
+        shutil.rmtree(writing, ignore_errors=True)
+        writing.mkdir()
+        try:
+            yield writing
+            _seal(writing, step)
+        except BaseException:
+            shutil.rmtree(writing, ignore_errors=True)
+            raise
+        replaced = self.folder / ".writing-replaced"
+        if final.exists():
+            final.rename(replaced)
+        writing.rename(final)
+        _sync(self.folder)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+    def prune(self, *, best_step: int | None) -> None:
+        """Remove all but the `keep` most recent checkpoints and that of `best_step`."""
+        for old in checkpoints(self.folder)[: -self.keep]:
+            if best_step is None or old.name != f"step-{best_step:08d}":
+                shutil.rmtree(old)
+
+
+def _manifest(folder: Path) -> dict[str, dict[str, str]]:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if not isinstance(manifest["files"], dict) or not isinstance(manifest["step"], int):
+            raise TypeError("a checkpoint's manifest names its step and its files")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointCorrupt(
+            f"the checkpoint {folder.name} has no readable {MANIFEST}; go on from an earlier one, or start a new run"
+        ) from error
+    return manifest  # type: ignore[no-any-return]  # its shape was just checked
+
+
+def _seal(folder: Path, step: int) -> None:
+    """Flush every file, then write the manifest, the last file of all."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in [*files, *(path for path in folder.rglob("*") if path.is_dir())]:
+        _sync(path)
+    listed = {path.relative_to(folder).as_posix(): _digest(path) for path in files}
+    (folder / MANIFEST).write_text(json.dumps({"step": step, "files": listed}, indent=1), encoding="utf-8")
+    _sync(folder / MANIFEST)
+    _sync(folder)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

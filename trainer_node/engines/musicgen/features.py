@@ -1,0 +1,109 @@
+"""Codes and text states, computed once: per clip and crop, and per prompt, cached by content.
+
+A cache entry's name is the SHA-256 of everything its bytes depend on: the audio (or the prompt), the crop, the weights
+of the encoder, and the version of the code that computes it. So an entry is never wrong, only missing; entries are
+written beside and renamed, so that concurrent jobs may share the folder; and one that cannot be read is computed again.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from trainer_node.data.audio import AudioRefused, read_audio
+from trainer_node.engines.musicgen import fingerprints
+from trainer_node.engines.musicgen.family import BaseModel, Clip
+from trainer_node.errors import DataInvalid
+from trainer_node.training import StopRequested, TrainingSample
+
+VERSION = 1  # raise it when the same audio or prompt shall give other numbers
+
+
+class Stopped(Exception):
+    """A stop was requested in the middle of something that can be left out: features, an evaluation, a preview."""
+
+
+class Features:
+    """Clips of samples, from the cache where they are there. `computed` counts what was not."""
+
+    def __init__(self, base: BaseModel, cache_dir: Path, *, max_clip_s: float) -> None:
+        self.base = base
+        self.folder = cache_dir / "features"
+        self.max_clip_s = max_clip_s
+        self.computed = 0
+        self._codec = base.codec_fingerprint()
+        self._text = base.text_fingerprint()
+        self._states: dict[str, Tensor] = {}
+
+    def clips(self, samples: list[TrainingSample], stop: StopRequested) -> list[Clip]:
+        """The clips of all samples. Raises DataInvalid naming every sample that is too short, Stopped if asked to."""
+        clips, problems = [], []
+        for sample in samples:
+            if stop():
+                raise Stopped
+            try:
+                clips.append(Clip(codes_KT=self.codes(sample), text_LD=self.text(sample.prompt)))
+            except DataInvalid as refused:
+                problems.append(refused.message)
+        if problems:
+            more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
+            raise DataInvalid("; ".join(problems[:10]) + more)
+        return clips
+
+    def codes(self, sample: TrainingSample) -> Tensor:
+        """codes_KT of one sample's clip."""
+        key = {"audio": sample.audio_digest, "max_clip_s": self.max_clip_s, "codec": self._codec, "version": VERSION}
+        return self._cached(key, lambda: self._encode(sample))
+
+    def text(self, prompt: str) -> Tensor:
+        """text_LD of one prompt; the same tensor for the same prompt."""
+        if prompt not in self._states:
+            key = {"prompt": prompt, "encoder": self._text, "version": VERSION}
+            self._states[prompt] = self._cached(key, lambda: self.base.encode_text(prompt))
+        return self._states[prompt]
+
+    def _encode(self, sample: TrainingSample) -> Tensor:
+        what = f"the clip with the prompt {sample.prompt[:60]!r} (audio {sample.audio_digest[:12]}…)"
+        rate_hz, channels = self.base.clip_hz, self.base.channels
+        try:
+            sound_CN = read_audio(
+                sample.audio_path, sample_rate_hz=rate_hz, channels=channels, max_s=self.max_clip_s
+            )
+        except AudioRefused as refused:
+            raise DataInvalid(f"{what}: {refused.message}") from refused
+        frame_s = 1 / self.base.frame_rate_hz
+        if sound_CN.shape[-1] < rate_hz * frame_s:
+            raise DataInvalid(
+                f"{what} lasts {sound_CN.shape[-1] / rate_hz:.3f} s, less than one frame of the codec "
+                f"({frame_s:.3f} s); remove it from the data set"
+            )
+        return self.base.encode_audio(sound_CN)
+
+    def _cached(self, key: dict[str, object], compute: Callable[[], Tensor]) -> Tensor:
+        name = fingerprints.of_values(key)
+        path = self.folder / name[:2] / f"{name}.safetensors"
+        try:
+            return load_file(path)["value"]
+        except (FileNotFoundError, SafetensorError, KeyError):
+            value = compute().contiguous()
+        self.computed += 1
+        _write(path, value)
+        return value
+
+
+def _write(path: Path, value: Tensor) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+    os.close(handle)
+    try:
+        save_file({"value": value}, beside)
+        os.replace(beside, path)
+    except BaseException:
+        Path(beside).unlink(missing_ok=True)
+        raise
