@@ -103,9 +103,3 @@ class OffsetOutOfRange(TunesmithError):
     """A position past the end was asked for."""
 
     reason = "OFFSET_OUT_OF_RANGE"
-
-
-class UploadOffset(TunesmithError):
-    """An upload does not go on where it stopped; `offset` in the metadata says where that is."""
-
-    reason = "UPLOAD_OFFSET"

@@ -19,6 +19,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
 
+from trainer_node.durable import fsync_folder
 from trainer_node.errors import DiskFull
 from trainer_node.spool_records import MAX_EVENT_BYTES, encode_head, encode_record, recover, whole_records
 from tunesmith.v1 import job_event_pb2
@@ -48,7 +49,7 @@ class SpoolWriter:
         self._next_seq = self._durable_seq + 1
         self._publish()
         _reserve(folder / "reserve")
-        _fsync_folder(folder)
+        fsync_folder(folder)
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._failure: OSError | None = None
@@ -317,11 +318,3 @@ def _reserve(path: Path) -> None:
             os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
     except OSError:
         path.unlink(missing_ok=True)
-
-
-def _fsync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

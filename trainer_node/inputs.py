@@ -1,0 +1,65 @@
+"""What a job needs before it can start: its data set, the clips in it, and the checkpoint that it goes on from.
+
+They come from the control plane as blobs, each fetched once and kept. A connection that breaks is the source's affair:
+it goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from trainer_node.blob_folder import BlobFolder
+from trainer_node.data.jsonl import read_export
+from trainer_node.errors import BlobCorrupt, BlobNotFound, InputsUnavailable
+from tunesmith.v1 import trainer_pb2
+
+_AT_A_TIME = 4
+
+
+class BlobSource(Protocol):
+    """Where blobs come from."""
+
+    def fetch(self, digest: str) -> AsyncIterator[bytes]:
+        """The bytes of a blob. Survives outages. Raises BlobNotFound, InputsUnavailable when it gives up."""
+
+
+async def fetch_inputs(job: trainer_pb2.Job, blobs: BlobFolder, source: BlobSource) -> None:
+    """Bring every blob that `job` needs into `blobs`. Raises InputsUnavailable, DataInvalid, DiskFull."""
+    await _fetch(blobs, source, [file.digest for file in job.resume_from.files])
+    if job.dataset_digest:
+        await _fetch(blobs, source, [job.dataset_digest])
+        samples = read_export(await asyncio.to_thread(blobs.existing(job.dataset_digest).read_bytes))
+        await _fetch(blobs, source, [sample.audio_digest for sample in samples])
+
+
+async def _fetch(blobs: BlobFolder, source: BlobSource, digests: list[str]) -> None:
+    """Fetch those of `digests` that are not here, a few at a time. The first failure ends it."""
+    waiting = iter(await asyncio.to_thread(blobs.missing, digests))
+
+    async def work() -> None:
+        for digest in waiting:
+            await _fetch_one(blobs, source, digest)
+
+    workers = [asyncio.create_task(work()) for _ in range(_AT_A_TIME)]
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+
+
+async def _fetch_one(blobs: BlobFolder, source: BlobSource, digest: str) -> None:
+    try:
+        with blobs.receive(digest) as incoming:
+            async for chunk in source.fetch(digest):
+                await asyncio.to_thread(incoming.write, chunk)
+            await asyncio.to_thread(incoming.commit)
+    except BlobNotFound as error:
+        what = f"blob {digest} is gone from the control plane; create a new dataset version and a new run"
+        raise InputsUnavailable(what, digest=digest) from error
+    except BlobCorrupt as error:
+        what = f"blob {digest} arrived damaged; check the blob store of the control plane, then resume the run"
+        raise InputsUnavailable(what, digest=digest) from error

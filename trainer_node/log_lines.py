@@ -1,0 +1,108 @@
+"""A process's output files as log events, from any offset on.
+
+Every byte becomes part of exactly one line of exactly one event, and each event says where in the file it ends: so the
+training process follows its own output while it lives, and the node service reads on where it stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tunesmith.v1 import job_event_pb2
+
+MAX_LINE_BYTES = 16 << 10
+MAX_BATCH_BYTES = 256 << 10
+MAX_BATCH_LINES = 512
+
+
+class LogFollower:
+    """Reads one output file as LogBatch messages, from `offset` on. The file may still be growing, or not exist yet."""
+
+    def __init__(self, path: Path, stream: job_event_pb2.LogStream, offset: int = 0) -> None:
+        self._path, self._stream, self._offset = path, stream, offset
+
+    def read(self, *, final: bool = False) -> Iterator[job_event_pb2.LogBatch]:
+        """Lines that came since; one without its end waits for it, except when it is overlong or the read `final`."""
+        while (block := self._block()) and (batch := self._batch(block, final)):
+            yield batch
+            self._offset = batch.end_offset  # only now: a batch that the reader could not take is read again
+
+    def _block(self) -> bytes:
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                return file.read(MAX_BATCH_BYTES)
+        except FileNotFoundError:
+            return b""
+
+    def _batch(self, block: bytes, final: bool) -> job_event_pb2.LogBatch | None:
+        """The lines of `block` that are complete (or forced), at most MAX_BATCH_LINES."""
+        whole_file = final and len(block) < MAX_BATCH_BYTES
+        lines: list[str] = []
+        at = 0
+        while at < len(block) and len(lines) < MAX_BATCH_LINES:
+            end = block.find(b"\n", at, at + MAX_LINE_BYTES + 1)
+            if end >= 0:
+                piece, behind = block[at:end].removesuffix(b"\r"), end + 1
+            elif len(block) - at > MAX_LINE_BYTES:
+                behind = _cut(block, at)
+                piece = block[at:behind]
+            elif whole_file:
+                piece, behind = block[at:], len(block)
+            else:
+                break
+            lines += _texts(piece)
+            at = behind
+        if not at:
+            return None
+        now_us = time.time_ns() // 1000
+        return job_event_pb2.LogBatch(stream=self._stream, lines=lines, end_offset=self._offset + at, time_us=now_us)
+
+
+def follow_outputs(stdout: Path, stderr: Path, ends: dict[int, int]) -> tuple[LogFollower, LogFollower]:
+    """Followers of both output files. ends: the offset reached so far by stream; 0 where it is not named."""
+    streams = (job_event_pb2.LOG_STREAM_STDOUT, stdout), (job_event_pb2.LOG_STREAM_STDERR, stderr)
+    first, second = (LogFollower(path, stream, ends.get(stream, 0)) for stream, path in streams)
+    return first, second
+
+
+def tail(path: Path, limit_bytes: int = 8 << 10) -> str:
+    """The last whole lines of a file, at most `limit_bytes` of UTF-8."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - limit_bytes))
+            block = file.read(limit_bytes)
+    except FileNotFoundError:
+        return ""
+    if size > len(block) and b"\n" in block[:-1]:
+        block = block[block.index(b"\n") + 1 :]
+    text = _clean(block)
+    while len(text.encode()) > limit_bytes:  # each replaced byte takes three
+        text = text[len(text) // 8 + 1 :]
+    return text
+
+
+def _cut(block: bytes, at: int) -> int:
+    """Where to cut an overlong line: at the limit, but not within a character."""
+    end = at + MAX_LINE_BYTES
+    for back in range(4):
+        if block[end - back] & 0xC0 != 0x80:
+            return end - back
+    return end
+
+
+def _texts(piece: bytes) -> list[str]:
+    """A line as text, in parts where replacing its bytes made it overlong."""
+    text = _clean(piece)
+    if len(text.encode()) <= MAX_LINE_BYTES:
+        return [text]
+    step = MAX_LINE_BYTES // 4
+    return [text[start : start + step] for start in range(0, len(text), step)]
+
+
+def _clean(data: bytes) -> str:
+    return data.decode(errors="replace").replace("\0", "\ufffd")
