@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 from google.protobuf.message import Message
 
@@ -33,7 +33,7 @@ class ListRequest(Protocol):
 
 
 @dataclass(frozen=True)
-class Cursor(Generic[R]):
+class Cursor:
     """Where a page begins and how much to read for it: one more than it shows, to know whether there is another.
 
     after: the key of the last entry before it, None for the first page.
@@ -42,15 +42,17 @@ class Cursor(Generic[R]):
     request: Message
     after: str | None
     page_size: int
-    key: Callable[[R], str]
 
     @property
     def limit(self) -> int:
         """How many records to read."""
         return self.page_size + 1
 
-    def page(self, records: Sequence[R], convert: Callable[[R], M]) -> tuple[list[M], str]:
-        """The page's messages, from at most `limit` records, and the token of the next page; empty on the last."""
+    def cut(self, records: Sequence[R], convert: Callable[[R], M], key: Callable[[R], str]) -> tuple[list[M], str]:
+        """The page's messages, from at most `limit` records, and the token of the next page; empty on the last.
+
+        key: what `after` is compared with, of a record, in the order of the list.
+        """
         messages: list[M] = []
         size = 0
         for record in records[: self.page_size]:
@@ -61,24 +63,19 @@ class Cursor(Generic[R]):
             messages.append(message)
         if len(messages) == len(records):
             return messages, ""
-        return messages, seal(self.request, self.key(records[len(messages) - 1]), without=_NOT_BOUND)
+        return messages, seal(self.request, key(records[len(messages) - 1]), without=_NOT_BOUND)
 
 
-def cursor(request: Message, key: Callable[[R], str]) -> Cursor[R]:
-    """Where the page that `request` (a ListRequest) asks for begins. key: of a record, as the list is ordered.
-
-    Raises InvalidPageToken.
-    """
-    size: int = getattr(request, "page_size")  # noqa: B009  every List has it, Message does not say so
-    token: str = getattr(request, "page_token")  # noqa: B009
-    return Cursor(request, _after(request, token), min(size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE), key)
+def cursor(request: ListRequest) -> Cursor:
+    """Where the page that `request` asks for begins. Raises InvalidPageToken."""
+    return Cursor(cast(Message, request), _after(request), min(request.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE))
 
 
-def _after(request: Message, token: str) -> str | None:
-    if not token:
+def _after(request: ListRequest) -> str | None:
+    if not request.page_token:
         return None
     try:
-        after = unseal(request, token, without=_NOT_BOUND)
+        after = unseal(cast(Message, request), request.page_token, without=_NOT_BOUND)
     except ValueError:
         after = None
     if not isinstance(after, str) or "\0" in after:

@@ -1,0 +1,78 @@
+"""AdapterService: unpack, one call, pack."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from control_plane.adapters import commands, store
+from control_plane.db.pool import Database
+from control_plane.ports import Blobs
+from services.adapter_files import adapter_chunks
+from services.convert.adapters import adapter_message
+from services.rpc.calls import Context
+from services.rpc.masks import paths_of
+from services.rpc.paging import cursor
+from tunesmith.v1 import adapter_pb2, adapter_pb2_grpc
+
+CHANGEABLE = ("labels",)
+
+
+class AdapterService(adapter_pb2_grpc.AdapterServiceServicer):
+    """What successful runs leave. What each RPC promises stands in adapter.proto."""
+
+    def __init__(self, db: Database, blobs: Blobs) -> None:
+        self._db = db
+        self._blobs = blobs
+
+    async def GetAdapter(
+        self, request: adapter_pb2.GetAdapterRequest, context: Context
+    ) -> adapter_pb2.GetAdapterResponse:
+        """Read one."""
+        async with self._db.connection() as conn:
+            adapter = await store.get(conn, request.adapter_id)
+        return adapter_pb2.GetAdapterResponse(adapter=adapter_message(adapter))
+
+    async def ListAdapters(
+        self, request: adapter_pb2.ListAdaptersRequest, context: Context
+    ) -> adapter_pb2.ListAdaptersResponse:
+        """Read a page, newest first."""
+        page = cursor(request)
+        async with self._db.connection() as conn:
+            found = await store.page(
+                conn,
+                experiment_id=request.experiment_id,
+                name=request.name,
+                id_prefix=request.id_prefix,
+                after=page.after,
+                limit=page.limit,
+            )
+        shown, token = page.cut(found, adapter_message, lambda adapter: adapter.adapter_id)
+        return adapter_pb2.ListAdaptersResponse(adapters=shown, next_page_token=token)
+
+    async def UpdateAdapter(
+        self, request: adapter_pb2.UpdateAdapterRequest, context: Context
+    ) -> adapter_pb2.UpdateAdapterResponse:
+        """Change its labels."""
+        paths_of(request.update_mask, changeable=CHANGEABLE)
+        given = request.adapter
+        adapter = await commands.update_labels(
+            self._db, adapter_id=given.adapter_id, etag=given.etag, labels=dict(given.labels)
+        )
+        return adapter_pb2.UpdateAdapterResponse(adapter=adapter_message(adapter))
+
+    async def GetAdapterReport(
+        self, request: adapter_pb2.GetAdapterReportRequest, context: Context
+    ) -> adapter_pb2.GetAdapterReportResponse:
+        """Read the report of the run that made it."""
+        async with self._db.connection() as conn:
+            found = await store.get_report(conn, request.adapter_id)
+        return adapter_pb2.GetAdapterReportResponse(report=found.report, markdown=found.markdown)
+
+    async def DownloadAdapter(
+        self, request: adapter_pb2.DownloadAdapterRequest, context: Context
+    ) -> AsyncIterator[adapter_pb2.DownloadAdapterResponse]:
+        """Read its files from a point on."""
+        async with self._db.connection() as conn:
+            adapter = await store.get(conn, request.adapter_id)
+        async for chunk in adapter_chunks(self._blobs, adapter.files, path=request.path, offset=request.offset):
+            yield chunk
