@@ -72,7 +72,7 @@ def _by_libsndfile(fd: int, kind: Container) -> Iterator[Decoder]:
 
 @contextmanager
 def _by_ffmpeg(fd: int, kind: Container) -> Iterator[Decoder]:
-    import av  # 0.1 s and 60 MB that most files do not need
+    import av  # FFmpeg, which few files need
 
     os.lseek(fd, 0, os.SEEK_SET)
     with os.fdopen(fd, "rb", closefd=False) as file:
