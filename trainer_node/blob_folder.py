@@ -94,6 +94,10 @@ class BlobFolder:
                 incoming.commit()
         return digest
 
+    def discard(self, digest: str) -> None:
+        """Remove a blob that proved damaged, so that it can be stored anew."""
+        self.path(digest).unlink(missing_ok=True)
+
     def receive(self, digest: str) -> IncomingBlob:
         """Begin to store a blob that arrives in pieces."""
         self.path(digest)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tunesmith.errors import FieldProblem, InvalidField
 
 _NAME = re.compile(r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")
-_LOOPBACK = ("127.", "localhost:", "[::1]:", "unix:")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +20,8 @@ class TrainerNodeConfig:
     advertise: str = ""  # host:port where the control plane reaches it; empty: the address it listens on
     name: str = ""  # what identifies the node across restarts; empty: the host's name
     control_plane: str = "127.0.0.1:7460"  # host:port of the control plane to join
-    data_dir: Path = field(default_factory=lambda: Path("var/node"))  # jobs, blobs, caches; kept across restarts
-    models_dir: Path = field(default_factory=lambda: Path("var/models"))  # base models as folders, found by name
+    data_dir: Path = Path("tunesmith-data/node")  # jobs, blobs, caches; kept across restarts
+    models_dir: Path = Path("tunesmith-data/models")  # base models as folders, found by name
     slots: int = 1  # trainings at a time; two on one GPU or one set of cores slow each other down
     threads: int = 0  # CPU threads of one training; 0 shares the cores out over the slots
     device: str = ""  # such as cpu or cuda:0; empty: the first GPU, else the CPU
@@ -40,9 +39,6 @@ class TrainerNodeConfig:
         if self.name and not _NAME.match(self.name):
             what = f"{self.name!r} is not 1 to 63 of a-z, 0-9, '.', '_', '-', beginning and ending with a-z or 0-9"
             problems.append(FieldProblem("node.name", what))
-        if not self.insecure and not self.listen.startswith(_LOOPBACK):
-            what = f"{self.listen} is reachable from other machines without TLS; use 127.0.0.1, or set insecure = true"
-            problems.append(FieldProblem("node.listen", what))
         if not 0 < self.heartbeat_s <= 5:
             problems.append(FieldProblem("node.heartbeat_s", f"{self.heartbeat_s} is not above 0 and at most 5"))
         if problems:

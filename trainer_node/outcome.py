@@ -1,0 +1,72 @@
+"""How a training ends, as the event that says so: what an engine returns or raises becomes a JobFinished.
+
+Used by the child process of a node and by a training in the foreground: a failure reads the same in both.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+import traceback
+from collections.abc import Callable
+
+from trainer_node.errors import DiskFull, OutOfMemory, TrainingCrashed
+from trainer_node.memory_limit import remedy
+from trainer_node.stop_signal import Stopped
+from trainer_node.training import Blobs, StopRequested, Telemetry, Train, TrainingJob
+from tunesmith.errors import TunesmithError
+from tunesmith.v1 import job_event_pb2, job_spec_pb2
+
+MAX_MESSAGE = 2000
+
+
+def train_to_end(
+    train: Train, job: TrainingJob, telemetry: Telemetry, blobs: Blobs, stop: StopRequested
+) -> job_event_pb2.JobFinished:
+    """Run an engine; whatever happens becomes the end of the job."""
+    return ended(lambda: train(job, telemetry, blobs, stop), job.job.spec)
+
+
+def ended(
+    run: Callable[[], job_event_pb2.JobSucceeded | job_event_pb2.JobCancelled], spec: job_spec_pb2.JobSpec
+) -> job_event_pb2.JobFinished:
+    """The end that `run` comes to. What went wrong is also told on standard error, where its tail is taken from."""
+    try:
+        outcome = run()
+    except Stopped:
+        return job_event_pb2.JobFinished(cancelled=job_event_pb2.JobCancelled())
+    except TunesmithError as error:
+        print(f"{error.reason}: {error.message}", file=sys.stderr)
+        return failed(error)
+    except (Exception, SystemExit) as error:  # reported as the job's end, with the whole traceback in its log
+        traceback.print_exc()
+        return failed(_as_failure(error, spec))
+    if isinstance(outcome, job_event_pb2.JobSucceeded):
+        return job_event_pb2.JobFinished(succeeded=outcome)
+    return job_event_pb2.JobFinished(cancelled=outcome)
+
+
+def failed(error: TunesmithError, *, exit_code: int = 1, stderr_tail: str = "") -> job_event_pb2.JobFinished:
+    """The end of a job that failed with `error`."""
+    failure = job_event_pb2.JobFailed(
+        reason=error.reason, message=error.message, exit_code=exit_code, stderr_tail=stderr_tail
+    )
+    return job_event_pb2.JobFinished(failed=failure)
+
+
+def exit_code(end: job_event_pb2.JobFinished) -> int:
+    """0 for success, 130 for a stop on request, 1 for a failure."""
+    return {"succeeded": 0, "cancelled": 130}.get(end.WhichOneof("outcome") or "", 1)
+
+
+def _as_failure(error: BaseException, spec: job_spec_pb2.JobSpec) -> TunesmithError:
+    if isinstance(error, MemoryError):
+        return OutOfMemory(f"the machine has no memory left; {remedy(spec)}")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        where = f" ({error.filename})" if error.filename else ""
+        return DiskFull(f"there is no room left on the disk{where}; free some space there, then resume the run")
+    text = " ".join(str(error).split())
+    what = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    if len(what) > MAX_MESSAGE:
+        what = what[:MAX_MESSAGE] + "…"
+    return TrainingCrashed(f"{what}; the log has the whole traceback")
