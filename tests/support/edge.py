@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -11,6 +12,8 @@ from google.rpc import error_details_pb2, status_pb2
 
 from services.rpc.errors import DETAILS_KEY, Translate
 from services.rpc.server import ServerOptions, build_server, serving
+
+M = TypeVar("M", bound=Message)
 
 
 @asynccontextmanager
@@ -23,59 +26,61 @@ async def edge(
         yield channel
 
 
-class Refusal:
+class Details:
+    """A google.rpc.Status, taken apart."""
+
+    def __init__(self, serialised: bytes) -> None:
+        self.status = status_pb2.Status.FromString(serialised)
+
+    @property
+    def info(self) -> error_details_pb2.ErrorInfo:
+        """The one ErrorInfo that every refusal carries."""
+        (info,) = self._of(error_details_pb2.ErrorInfo)
+        return info
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """What is wrong, by field path."""
+        found = self._of(error_details_pb2.BadRequest)
+        return {entry.field: entry.description for bad in found for entry in bad.field_violations}
+
+    @property
+    def retry_s(self) -> float | None:
+        """When to try again, where it says so."""
+        found = self._of(error_details_pb2.RetryInfo)
+        return found[0].retry_delay.ToTimedelta().total_seconds() if found else None
+
+    def _of(self, kind: type[M]) -> list[M]:
+        return [kind.FromString(packed.value) for packed in self.status.details if packed.Is(kind.DESCRIPTOR)]
+
+
+def details_of(serialised: bytes) -> Details:
+    """The parts of a serialised google.rpc.Status."""
+    return Details(serialised)
+
+
+class Refusal(Details):
     """What a failed call said: code, text and details."""
 
     def __init__(self, error: grpc.aio.AioRpcError) -> None:
         self.code = error.code()
         self.text = error.details() or ""
         self.trailing = dict(error.trailing_metadata() or ())
-        self.status = status_pb2.Status()
-        self.status.ParseFromString(self.trailing.get(DETAILS_KEY, b""))
+        super().__init__(self.trailing.get(DETAILS_KEY, b""))
 
     def __repr__(self) -> str:
         return f"<{self.code.name} {self.text!r}>"
 
     @property
-    def info(self) -> error_details_pb2.ErrorInfo:
-        """The one ErrorInfo that every refusal carries."""
-        (info,) = self._details(error_details_pb2.ErrorInfo)
-        assert isinstance(info, error_details_pb2.ErrorInfo)
-        return info
-
-    @property
     def reason(self) -> str:
-        """Its reason."""
+        """The reason of its ErrorInfo."""
         return self.info.reason
 
-    @property
-    def fields(self) -> dict[str, str]:
-        """What is wrong, by field path."""
-        found = self._details(error_details_pb2.BadRequest)
-        return {entry.field: entry.description for bad in found for entry in bad.field_violations}
 
-    @property
-    def retry_s(self) -> float | None:
-        """When to try again, where it says so."""
-        found = self._details(error_details_pb2.RetryInfo)
-        return found[0].retry_delay.ToTimedelta().total_seconds() if found else None
-
-    def _details(self, kind: type[Message]) -> list:
-        found = []
-        for packed in self.status.details:
-            if packed.Is(kind.DESCRIPTOR):
-                message = kind()
-                packed.Unpack(message)
-                found.append(message)
-        return found
-
-
-async def refusal(call) -> Refusal:
+async def refusal(call: Any) -> Refusal:
     """How `call` (unary, or a stream that is read) is refused; fails where it is not."""
     try:
-        if hasattr(call, "__aiter__"):
-            messages = [message async for message in call]
-            raise AssertionError(f"was answered: {messages}")
-        raise AssertionError(f"was answered: {await call}")
+        answers = [message async for message in call] if hasattr(call, "__aiter__") else await call
     except grpc.aio.AioRpcError as error:
         return Refusal(error)
+    raise AssertionError(f"was answered: {answers}")
