@@ -13,6 +13,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from trainer_node.blob_folder import BlobFolder, file_digest
@@ -159,10 +160,17 @@ def main() -> None:
     from trainer_node.engines.registry import engine_for
 
     faulthandler.enable()
+    _be_first_to_go()
     code = run(JobFolder(Path(sys.argv[1])), engine_for)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # the end is durable: no thread or worker that a library left behind may hold it up
+
+
+def _be_first_to_go() -> None:
+    """When memory runs out, the kernel shall end the training, not the services beside it."""
+    with suppress(OSError):  # not on every system
+        Path("/proc/self/oom_score_adj").write_text("500")
 
 
 if __name__ == "__main__":
