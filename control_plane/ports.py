@@ -30,7 +30,7 @@ class Blobs(Protocol):
         ...
 
     async def put(self, digest: str, chunks: AsyncIterator[bytes], size: int) -> None:
-        """Store a blob of `size` bytes, durable on return; a stored one is left as it is. Raises BlobCorrupt, DiskFull."""
+        """Store `size` bytes, durable on return; what is stored is left as it is. Raises BlobCorrupt, DiskFull."""
         ...
 
     async def put_bytes(self, data: bytes) -> str:

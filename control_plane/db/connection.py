@@ -63,5 +63,18 @@ def read_files(value: Any) -> tuple[blob_pb2.File, ...]:
     return tuple(json_format.ParseDict(item, blob_pb2.File(), ignore_unknown_fields=True) for item in value)
 
 
-def _plain(message: Message) -> dict[str, Any]:
-    return json_format.MessageToDict(message, preserving_proto_field_name=True)
+def storable(text: str) -> str:
+    """Without NUL, which Postgres cannot hold: a node's words must not keep its run from ending."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _plain(message: Message) -> Any:
+    return _cleaned(json_format.MessageToDict(message, preserving_proto_field_name=True))
+
+
+def _cleaned(value: Any) -> Any:
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, dict):
+        return {storable(key): _cleaned(item) for key, item in value.items()}
+    return [_cleaned(item) for item in value] if isinstance(value, list) else value

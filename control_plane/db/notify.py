@@ -1,7 +1,7 @@
 """Wake-ups: one LISTEN connection a process, fanned out to whoever waits on a topic.
 
 A wake-up is a hint, never a fact: notifications are lost while a connection is down, so after each reconnect every
-topic is woken, and every waiter also looks by itself from time to time. NOTIFY takes a lock of the whole server at commit:
+topic is woken, and every waiter also looks by itself from time to time. NOTIFY locks the whole server at commit:
 transactions that change a state send one, those that write telemetry wake the local hub and no more.
 """
 

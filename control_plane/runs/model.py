@@ -127,6 +127,11 @@ class RunEvent:
     attempt: int
     reason: str
 
+    @property
+    def key(self) -> str:
+        """Its place in the list of a run's events."""
+        return str(self.revision)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
@@ -172,6 +177,11 @@ class Checkpoint:
     files: tuple[blob_pb2.File, ...]
     create_time: datetime
 
+    @property
+    def key(self) -> str:
+        """Its place in the list of a run's checkpoints."""
+        return f"{self.step}/{self.attempt}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
@@ -186,6 +196,11 @@ class Preview:
     duration_s: float
     file: blob_pb2.File
     create_time: datetime
+
+    @property
+    def key(self) -> str:
+        """Its place in the list of a run's previews."""
+        return f"{self.step}/{self.prompt_index}/{self.attempt}"
 
 
 @dataclass(frozen=True, kw_only=True)

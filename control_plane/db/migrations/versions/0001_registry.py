@@ -63,7 +63,8 @@ CREATE TABLE dataset_version_samples (
     dataset_version_id text NOT NULL REFERENCES dataset_versions ON DELETE CASCADE,
     ordinal       bigint NOT NULL,                    -- line of the JSONL, from 1
     sample_id     text NOT NULL REFERENCES samples,
-    PRIMARY KEY (dataset_version_id, ordinal)
+    PRIMARY KEY (dataset_version_id, ordinal),
+    UNIQUE (dataset_version_id, sample_id)
 );
 
 CREATE TABLE nodes (

@@ -1,0 +1,100 @@
+"""What a run would be: its settings resolved, its data found, a node that could do it. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from control_plane.datasets import freeze, version_store
+from control_plane.datasets import store as datasets
+from control_plane.db.pool import Database
+from control_plane.errors import TrainingKindUnavailable
+from control_plane.experiments import store as experiments
+from control_plane.experiments.model import Experiment
+from control_plane.nodes import store as nodes
+from control_plane.nodes.model import Node
+from control_plane.runs.model import KINDS_WITHOUT_DATASET
+from tunesmith import spec as specs
+from tunesmith.errors import FieldProblem, InvalidField
+from tunesmith.v1 import job_spec_pb2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What a client asked for. spec: its own settings, above the experiment's."""
+
+    experiment_id: str
+    dataset_version_id: str | None
+    min_rating: float | None
+    spec: job_spec_pb2.JobSpec | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What it comes to. selection: samples to freeze first, where no version that is there will do."""
+
+    spec: job_spec_pb2.JobSpec
+    dataset_version_id: str | None = None
+    selection: freeze.Selection | None = None
+
+
+async def plan(db: Database, wish: Wish) -> Plan:
+    """Resolve a wish. Raises what `create_run` raises."""
+    async with db.connection() as conn:
+        experiment = await experiments.get(conn, wish.experiment_id)
+        offered = await nodes.offered_kinds(conn)
+    spec = specs.resolve(
+        specs.merge(experiment.default_spec or job_spec_pb2.JobSpec(), wish.spec or job_spec_pb2.JobSpec())
+    )
+    kind = specs.kind_of(spec)
+    if offered is not None and kind not in offered:
+        raise TrainingKindUnavailable(
+            f"no node runs {kind}; this installation runs: {', '.join(offered) or 'nothing'}", kind=kind
+        )
+    if kind in KINDS_WITHOUT_DATASET:
+        _refuse_data(wish, kind)
+        return Plan(spec=spec)
+    return await _with_data(db, wish, experiment, spec)
+
+
+async def _with_data(db: Database, wish: Wish, experiment: Experiment, spec: job_spec_pb2.JobSpec) -> Plan:
+    """The version that was asked for; else the latest of the experiment's data set; else one that is to be frozen."""
+    if wish.dataset_version_id:
+        if wish.min_rating is not None:
+            what = "not beside dataset_version_id, which is frozen already; leave one of them out"
+            raise InvalidField.of([FieldProblem("min_rating", what)])
+        async with db.connection() as conn:
+            version = await datasets.get_version(conn, wish.dataset_version_id)
+        return Plan(spec=spec, dataset_version_id=version.dataset_version_id)
+    if experiment.dataset_id is None:
+        what = f"missing; give one, or set dataset_id of experiment {experiment.name}"
+        raise InvalidField.of([FieldProblem("dataset_version_id", what)])
+    if wish.min_rating is None:
+        async with db.connection() as conn:
+            latest = await version_store.latest(conn, experiment.dataset_id)
+        if latest is not None:
+            return Plan(spec=spec, dataset_version_id=latest.dataset_version_id)
+    selection = await freeze.select(db, dataset_id=experiment.dataset_id, min_rating=wish.min_rating)
+    return Plan(spec=spec, selection=selection)
+
+
+def _refuse_data(wish: Wish, kind: str) -> None:
+    given = {"dataset_version_id": wish.dataset_version_id, "min_rating": wish.min_rating}
+    problems = [FieldProblem(name, f"{kind} takes no rated clips; leave it out") for name in given if given[name]]
+    if problems:
+        raise InvalidField.of(problems)
+
+
+def waiting_reason(kind: str, known: Sequence[Node]) -> str:
+    """Why a queued run of a kind is not given to any of the known nodes; empty where one has room."""
+    if not known:
+        return "no node has joined yet; start one with `tunesmith node`"
+    offering = [node for node in known if kind in node.kinds]
+    online = [node for node in offering if node.online]
+    if not online:
+        silent = f"; silent: {', '.join(sorted(node.name for node in offering)[:5])}" if offering else ""
+        return f"no node is online that runs {kind}{silent}"
+    if any(node.used_slots < node.slots for node in online):
+        return ""
+    slots = sum(node.slots for node in online)
+    return f"the only slot that runs {kind} is taken" if slots == 1 else f"all {slots} slots that run {kind} are taken"
