@@ -28,6 +28,7 @@ MAX_AUDIO_BYTES = 2 << 30  # as trainer_node.data.audio.MAX_FILE_BYTES, which li
 REMEMBERED = 20_000
 NOT_UPLOADED = "not uploaded; upload it with UploadBlob"
 DECODER_DIED = "the decoder crashed or took too long on this file; export it again, as wav or flac"
+PROGRAM = (sys.executable, "-P", "-m", "trainer_node.data.inspect")  # -P: not from the working directory
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "PYTHONPATH", "VIRTUAL_ENV")
 
 
@@ -40,10 +41,18 @@ class AudioBlobs(Blobs, Protocol):
 
 
 class SubprocessAudioInspector:
-    """Decodes each clip in `python -m trainer_node.data.inspect`, started by exec, at most `children` at once."""
+    """Decodes each clip in a child that runs `program`, started by exec; at most `children` at once."""
 
-    def __init__(self, blobs: AudioBlobs, *, file_timeout_s: float = 60.0, children: int = 2) -> None:
+    def __init__(
+        self,
+        blobs: AudioBlobs,
+        *,
+        file_timeout_s: float = 60.0,
+        children: int = 2,
+        program: Sequence[str] = PROGRAM,
+    ) -> None:
         self._blobs = blobs
+        self._program = program
         self._file_timeout_s = file_timeout_s
         self._places = asyncio.Semaphore(children)
         self._known: OrderedDict[str, AudioFacts | str] = OrderedDict()
@@ -53,7 +62,7 @@ class SubprocessAudioInspector:
         unknown = [digest for digest in dict.fromkeys(digests) if digest not in self._known]
         answers = {digest: self._known[digest] for digest in digests if digest in self._known}
         if unknown:
-            async with self._places, _Child() as child:
+            async with self._places, _Child(self._program) as child:
                 for digest in unknown:
                     answers[digest] = await self._look(child, digest)
         return [answers[digest] for digest in digests]
@@ -92,7 +101,8 @@ class SubprocessAudioInspector:
 class _Child:
     """A process that answers one path at a time, started when first asked and again after it died."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: Sequence[str]) -> None:
+        self._program = program
         self._process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> _Child:
@@ -121,7 +131,7 @@ class _Child:
     async def _start(self) -> asyncio.subprocess.Process:
         environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "trainer_node.data.inspect"),  # -P: not from the working directory
+            *self._program,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,

@@ -103,7 +103,7 @@ def _opened(path: Path) -> Iterator[tuple[Decoder, int | None]]:
     try:
         kind, start = identify(fd)
         stated = check_whole(fd, kind, start)
-        with open_decoder(fd, kind) as decoder:
+        with open_decoder(fd, kind, start) as decoder:
             if stated is None and kind is Container.OGG:
                 stated = decoder.frames  # by the last page, which was seen to be there
             if not 1 <= decoder.channels <= MAX_CHANNELS:

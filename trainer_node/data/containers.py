@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import struct
+import zlib
 from collections.abc import Iterator
 from enum import StrEnum
 
@@ -38,6 +39,8 @@ def identify(fd: int) -> tuple[Container, int]:
     """The kind of an open file and the offset where it begins behind ID3 tags. Raises AudioRefused for any other."""
     start = _after_tags(fd)
     head = os.pread(fd, 16, start)
+    if start and head[:4] != b"fLaC" and mp3_frame(head) is None and adts_frame(head) is None:
+        raise damaged("nothing that can be read follows its ID3 tag")
     if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and head[8:12] == b"WAVE":
         return Container.WAV, start
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
@@ -168,7 +171,8 @@ def _flac_frames(fd: int, start: int) -> int:
 
 
 def _check_ogg(fd: int, size: int) -> None:
-    """One stream of whole pages, numbered without a gap, the last one marked as the last (RFC 3533 §6)."""
+    """One stream of whole pages, each with the checksum that it states, numbered without a gap, the last one marked as
+    the last (RFC 3533 §6). libogg drops a page that is damaged and says nothing."""
     at, number, ended = 0, 0, False
     while at < size:
         bounded(number)
@@ -182,13 +186,26 @@ def _check_ogg(fd: int, size: int) -> None:
             raise AudioRefused("the Ogg file holds several streams; export one of them alone")
         if sequence != number:
             raise damaged(f"page {number} is missing")
-        at += 27 + head[26] + sum(head[27 : 27 + head[26]])
+        length = 27 + head[26] + sum(head[27 : 27 + head[26]])
+        if at + length > size:
+            raise ends_early(f"page {number} is cut")
+        page = os.pread(fd, length, at)
+        if _ogg_checksum(page[:22] + bytes(4) + page[26:]) != page[22:26]:
+            raise damaged(f"page {number} does not have its checksum")
+        at += length
         number += 1
         ended = bool(flags & 4)
-    if at > size:
-        raise ends_early(f"page {number - 1} is cut")
     if not ended:
         raise ends_early("its last page is missing")
+
+
+_MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+def _ogg_checksum(page: bytes) -> bytes:
+    """The CRC of RFC 3533: zlib's polynomial, but with the bits of each byte the other way round and no inversion."""
+    mirrored = zlib.crc32(page.translate(_MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return mirrored.to_bytes(4, "big").translate(_MIRRORED)
 
 
 def _check_mp4(fd: int, size: int) -> None:

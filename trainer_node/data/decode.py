@@ -7,12 +7,13 @@ names.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
@@ -37,10 +38,37 @@ class Decoder:
 
 
 @contextmanager
-def open_decoder(fd: int, kind: Container) -> Iterator[Decoder]:
-    """Read an open file of a known kind. Raises AudioRefused, also from the blocks, where it cannot be decoded."""
-    with _by_ffmpeg(fd, kind) if kind in _FFMPEG_FORMATS else _by_libsndfile(fd, kind) as decoder:
+def open_decoder(fd: int, kind: Container, start: int) -> Iterator[Decoder]:
+    """Read an open file of a known kind whose sound begins at byte `start`.
+
+    Raises AudioRefused, also from the blocks, where it cannot be decoded.
+    """
+    read = _by_ffmpeg if kind in _FFMPEG_FORMATS else _by_libsndfile
+    with io.BufferedReader(_From(fd, start)) as file, read(file, kind) as decoder:
         yield decoder
+
+
+class _From(io.RawIOBase):
+    """An open file as if it began at `start`: decoders stumble over some of the tags in front of a sound."""
+
+    def __init__(self, fd: int, start: int) -> None:
+        self._fd, self._start, self._at = fd, start, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = os.preadv(self._fd, [buffer], self._start + self._at)
+        self._at += count
+        return count
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        origins = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: os.fstat(self._fd).st_size - self._start}
+        self._at = max(0, origins[whence] + offset)
+        return self._at
 
 
 def _undecodable(kind: Container) -> AudioRefused:
@@ -50,7 +78,7 @@ def _undecodable(kind: Container) -> AudioRefused:
 
 
 @contextmanager
-def _by_libsndfile(fd: int, kind: Container) -> Iterator[Decoder]:
+def _by_libsndfile(stream: BinaryIO, kind: Container) -> Iterator[Decoder]:
     def blocks() -> Iterator[NDArray[np.float32]]:
         while True:
             try:
@@ -61,9 +89,8 @@ def _by_libsndfile(fd: int, kind: Container) -> Iterator[Decoder]:
                 return
             yield block
 
-    os.lseek(fd, 0, os.SEEK_SET)
     try:
-        file = soundfile.SoundFile(fd, closefd=False)
+        file = soundfile.SoundFile(stream)
     except soundfile.SoundFileError as error:
         raise _undecodable(kind) from error
     with file:
@@ -71,26 +98,24 @@ def _by_libsndfile(fd: int, kind: Container) -> Iterator[Decoder]:
 
 
 @contextmanager
-def _by_ffmpeg(fd: int, kind: Container) -> Iterator[Decoder]:
+def _by_ffmpeg(file: BinaryIO, kind: Container) -> Iterator[Decoder]:
     import av  # FFmpeg, which few files need
 
-    os.lseek(fd, 0, os.SEEK_SET)
-    with os.fdopen(fd, "rb", closefd=False) as file:
-        try:
-            container = av.open(file, mode="r", format=_FFMPEG_FORMATS[kind], metadata_errors="replace")
-        except (av.FFmpegError, ValueError) as error:
-            raise _undecodable(kind) from error
-        with container:
-            if not container.streams.audio:
-                raise AudioRefused("there is no sound in the file; give one with an audio track")
-            stream = container.streams.audio[0]
-            codec = stream.codec_context.name.partition("_")[0]
-            if codec.removesuffix("float") not in _FFMPEG_CODECS and not codec.startswith("pcm"):
-                raise AudioRefused(
-                    f"the sound is coded as {codec}, which is not read; export it as wav, flac, ogg or mp3"
-                )
-            stream.codec_context.thread_count = 1
-            yield _ffmpeg_decoder(container, stream, kind)
+    try:
+        container = av.open(file, mode="r", format=_FFMPEG_FORMATS[kind], metadata_errors="replace")
+    except (av.FFmpegError, ValueError) as error:
+        raise _undecodable(kind) from error
+    with container:
+        if not container.streams.audio:
+            raise AudioRefused("there is no sound in the file; give one with an audio track")
+        stream = container.streams.audio[0]
+        if stream.codec_context is None:  # FFmpeg knows no decoder of that kind
+            raise _undecodable(kind)
+        codec = stream.codec_context.codec.canonical_name
+        if codec not in _FFMPEG_CODECS and not codec.startswith("pcm_"):
+            raise AudioRefused(f"the sound is coded as {codec}, which is not read; export it as wav, flac, ogg or mp3")
+        stream.codec_context.thread_count = 1
+        yield _ffmpeg_decoder(container, stream, kind)
 
 
 def _ffmpeg_decoder(container: Any, stream: Any, kind: Container) -> Decoder:

@@ -36,17 +36,16 @@ def taste(piece: Piece) -> float:
 
 
 def prompt(piece: Piece) -> str:
-    """The description of a piece, such as "a bright plucked string melody in C major, fast, high register"."""
-    return (
-        f"a {_SOUNDS_LIKE[piece.timbre]} melody in {piece.key} {piece.mode}, {piece.tempo}, {piece.register} register"
-    )
+    """What can be heard, such as "a bright plucked string melody in C major, fast, high register"."""
+    return f"{_SOUNDS_LIKE[piece.timbre]} in {piece.key} {piece.mode}, {piece.tempo}, {piece.register} register"
 
 
 def write_demo(folder: Path, *, seed: int = 0, clips: int = 24) -> Path:
     """Write rated.jsonl and its clips under audio/; returns the path of rated.jsonl.
 
-    clips: from 24 on every timbre, mode, tempo, register, format, rate and rating occurs. The same seed gives the same
-    rows and the same wav and flac samples; ogg and mp3 depend on the encoder's version. Such files are replaced.
+    clips: from 24 on every timbre, mode, tempo, register, format and rate occurs, and every rating but for one seed in
+    hundreds. The same seed gives the same rows and the same wav and flac samples; ogg and mp3 depend on the encoder's
+    version. Files of these names are replaced.
     """
     audio = folder / "audio"
     audio.mkdir(parents=True, exist_ok=True)
@@ -59,7 +58,7 @@ def write_demo(folder: Path, *, seed: int = 0, clips: int = 24) -> Path:
         name = f"{number:03d}-{piece.timbre}-{piece.mode}.{extension}"
         sound = render(piece, duration_s=2 + 0.25 * (number % 5), rate_hz=rate_hz, channels=channels)
         soundfile.write(audio / name, sound, rate_hz, format=extension.upper(), subtype=subtype)
-        rating = round(float(np.clip(taste(piece) + random.normal(0, 0.25), 1, 5)))
+        rating = round(float(np.clip(taste(piece) + np.clip(random.normal(0, 0.25), -0.6, 0.6), 1, 5)))
         tags = {key: getattr(piece, key) for key in ("timbre", "mode", "tempo", "register")}
         rows.append({"audio": f"audio/{name}", "prompt": prompt(piece), "rating": rating, "tags": tags})
     path = folder / "rated.jsonl"

@@ -36,6 +36,7 @@ class Gathered:
         self.problems: list[RowProblem] = []
 
     def add(self, line: int, what: str) -> None:
+        """Keep a problem. line 0: of the whole file."""
         self.problems.append(RowProblem(self.file, line, what))
         if len(self.problems) == MAX_PROBLEMS:
             self.problems.append(RowProblem(self.file, line, "too many problems; the rest was not read"))

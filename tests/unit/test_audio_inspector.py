@@ -1,0 +1,170 @@
+"""Clips of unknown origin are decoded in a child process, and no clip harms more than itself."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from control_plane.ports import AudioFacts
+from services.audio_inspector import DECODER_DIED, NOT_UPLOADED, SubprocessAudioInspector
+from tests.unit.sounds import tone, write
+
+# answers as the real program does, except to two contents: what a decoder with a fault would do
+FRAGILE = """
+import os, sys, time
+from pathlib import Path
+from trainer_node.data import inspect
+inspect.limit_self()
+answer = inspect.answer
+def fragile(path):
+    if path.read_bytes() == b"crash": os.abort()
+    if path.read_bytes() == b"hang": time.sleep(60)
+    return answer(path)
+inspect.answer = fragile
+inspect.main(sys.stdin, sys.stdout)
+"""
+
+
+class FolderOfBlobs:
+    """Blobs in a folder, which are given as paths or only as bytes."""
+
+    def __init__(self, folder: Path, *, as_paths: bool = True) -> None:
+        self.folder = folder
+        self.as_paths = as_paths
+        self.reads: list[str] = []
+
+    def add(self, data: bytes) -> str:
+        digest = hashlib.sha256(data).hexdigest()
+        (self.folder / digest).write_bytes(data)
+        return digest
+
+    def local_path(self, digest: str) -> Path | None:
+        return self.folder / digest if self.as_paths else None
+
+    async def size(self, digest: str) -> int | None:
+        path = self.folder / digest
+        return path.stat().st_size if path.exists() else None
+
+    async def read(self, digest: str, offset: int = 0) -> AsyncIterator[bytes]:
+        self.reads.append(digest)
+        data = (self.folder / digest).read_bytes()[offset:]
+        for start in range(0, len(data), 1000):
+            yield data[start : start + 1000]
+
+    async def missing(self, digests: Sequence[str]) -> list[str]:
+        raise NotImplementedError
+
+    async def put(self, digest: str, chunks: AsyncIterator[bytes], size: int) -> None:
+        raise NotImplementedError
+
+    async def put_bytes(self, data: bytes) -> str:
+        raise NotImplementedError
+
+    async def get_bytes(self, digest: str, limit: int) -> bytes:
+        raise NotImplementedError
+
+
+@pytest.fixture(params=["paths", "bytes"])
+def blobs(request, tmp_path):
+    return FolderOfBlobs(tmp_path, as_paths=request.param == "paths")
+
+
+@pytest.fixture
+def clip(tmp_path):
+    return write(tmp_path / "clip", "flac", tone(channels=2)).read_bytes()
+
+
+FACTS = AudioFacts(duration_s=1.0, sample_rate_hz=48_000, channels=2)
+
+
+async def test_each_digest_gets_its_answer_in_the_order_asked(blobs, clip):
+    good, cut = blobs.add(clip), blobs.add(clip[:2000])
+
+    answers = await SubprocessAudioInspector(blobs).inspect([cut, good, "0" * 64, good])
+
+    assert "ends early" in answers[0]
+    assert answers[1:] == [FACTS, NOT_UPLOADED, FACTS]
+
+
+async def test_a_clip_that_crashes_or_stalls_the_decoder_is_refused_and_the_rest_is_answered(blobs, clip):
+    program = (sys.executable, "-c", FRAGILE)
+    digests = [blobs.add(data) for data in (b"crash", clip, b"hang", clip + b"\0", b"crash")]
+
+    answers = await SubprocessAudioInspector(blobs, program=program, file_timeout_s=2).inspect(digests)
+
+    assert answers == [DECODER_DIED, FACTS, DECODER_DIED, FACTS, DECODER_DIED]
+
+
+async def test_what_was_found_out_about_a_digest_is_remembered(blobs, clip):
+    inspector = SubprocessAudioInspector(blobs)
+    good, cut = blobs.add(clip), blobs.add(clip[:2000])
+    first = await inspector.inspect([good, cut])
+
+    for digest in (good, cut):
+        (blobs.folder / digest).unlink()
+
+    assert await inspector.inspect([good, cut]) == first
+
+
+async def test_a_call_that_is_given_up_leaves_no_child_behind(blobs):
+    inspector = SubprocessAudioInspector(blobs, program=(sys.executable, "-c", FRAGILE))
+    call = asyncio.create_task(inspector.inspect([blobs.add(b"hang")]))
+    while not (children := _children()):  # noqa: ASYNC110 - another process gives no event
+        await asyncio.sleep(0.02)
+
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
+
+    assert not children & _children()
+
+
+def _children() -> set[str]:
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+
+
+def test_a_decompression_bomb_costs_the_child_little_memory_and_time(tmp_path):
+    bomb = tmp_path / "bomb.flac"
+    with soundfile.SoundFile(bomb, "w", 192_000, 2, format="FLAC") as file:
+        for _ in range(70):
+            file.write(np.zeros((192_000, 2), np.float32))
+    data = bytearray(bomb.read_bytes())
+    data[22:26] = (100_000_000).to_bytes(4, "big")  # 521 s at 192 kHz, 763 MiB of samples: within what a header may say
+    bomb.write_bytes(data)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+
+    done = subprocess.run(
+        [sys.executable, "-m", "trainer_node.data.inspect"],
+        input=json.dumps({"path": str(bomb)}) + "\n",
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert "refused" in json.loads(done.stdout)
+    assert after.ru_maxrss < 256 * 1024
+    assert after.ru_utime - before.ru_utime < 5
+
+
+def test_the_child_limits_its_own_memory_files_and_processor_time():
+    program = (
+        "import resource as r; from trainer_node.data import inspect as i; i.limit_self(); i.answer(i.Path('/absent'));"
+        "print(*(r.getrlimit(l)[0] for l in (r.RLIMIT_AS, r.RLIMIT_FSIZE, r.RLIMIT_CORE, r.RLIMIT_CPU)))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    memory, written, core, cpu_s = map(int, done.stdout.split())
+    assert (memory, written, core) == (1 << 30, 1 << 20, 0)
+    assert 30 <= cpu_s <= 35
