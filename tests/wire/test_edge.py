@@ -207,8 +207,9 @@ async def test_every_answer_carries_the_request_id_and_a_bad_one_is_replaced():
 
 
 async def test_a_call_leaves_one_line_in_the_log():
-    async with edge([Runs(raising(InvalidField.of([FieldProblem("run_id", "unknown")])))]) as channel:
-        with capture_logs() as lines:
+    refusing = raising(InvalidField.of([FieldProblem("run_id", "unknown")]))
+    with capture_logs() as lines:  # until the server has stopped: the line comes after the answer
+        async with edge([Runs(refusing)]) as channel:
             await refusal(get_run(channel))
 
     (line,) = [line for line in lines if line["event"] == "rpc_served"]
