@@ -93,6 +93,8 @@ def from_rpc_error(error: grpc.RpcError, address: str) -> ApiError:
             retry_after_s = retry.retry_delay.ToTimedelta().total_seconds()
     if not info.reason and code in _CONNECTION_CODES:
         return Unreachable(address, _connection_text(text))
+    if not info.reason and code == "DEADLINE_EXCEEDED":
+        text = f"no answer from {address} in time; wait longer (--timeout), or look whether it is overloaded"
     return ApiError(
         info.reason or code,
         code,

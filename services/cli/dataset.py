@@ -1,0 +1,216 @@
+"""`tunesmith dataset`: rated clips, and frozen versions of them."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+from services.cli.commands import LazyGroup, session_of
+from services.cli.completion import DATASETS
+from services.cli.confirm import confirm
+from services.cli.listing import limit_options, show_list
+from services.cli.output import Column
+
+COLUMNS = (
+    Column("dataset_id", lambda one: one.dataset_id),
+    Column("name", lambda one: one.name),
+    Column("samples", lambda one: one.sample_count),
+    Column("description", lambda one: one.description),
+    Column("create_time", lambda one: one.create_time),
+)
+SAMPLE_COLUMNS = (
+    Column("sample_id", lambda one: one.sample_id),
+    Column("rating", lambda one: one.rating),
+    Column("duration_s", lambda one: one.duration_s),
+    Column("rate_hz", lambda one: one.sample_rate_hz),
+    Column("channels", lambda one: one.channels),
+    Column("prompt", lambda one: one.prompt),
+    Column("tags", lambda one: [f"{key}={value}" for key, value in sorted(one.tags.items())]),
+    Column("audio_digest", lambda one: one.audio_digest, wide=True),
+)
+VERSION_COLUMNS = (
+    Column("dataset_version_id", lambda one: one.dataset_version_id),
+    Column("dataset_id", lambda one: one.dataset_id),
+    Column("number", lambda one: one.number),
+    Column("min_rating", lambda one: one.min_rating if one.HasField("min_rating") else ""),
+    Column("samples", lambda one: one.sample_count),
+    Column("create_time", lambda one: one.create_time),
+    Column("digest", lambda one: one.digest, wide=True),
+)
+
+
+@click.group(
+    cls=LazyGroup,
+    members={
+        "import": ("services.cli.dataset_import:import_", "Check, upload and add the rows of a JSONL or CSV file.")
+    },
+)
+def dataset() -> None:
+    """Import rated clips and freeze versions of them. A data set is named by id, prefix or name."""
+
+
+@dataset.command()
+@click.argument("name")
+@click.option("--description", default="", help="What it holds.")
+@click.pass_context
+def create(ctx: click.Context, name: str, description: str) -> None:
+    """Create an empty data set. Exit code 4: the name is taken."""
+    from tunesmith.v1 import dataset_pb2
+
+    session = session_of(ctx)
+    with session.client() as client:
+        wanted = dataset_pb2.Dataset(name=name, description=description)
+        response = client.datasets.CreateDataset(dataset_pb2.CreateDatasetRequest(dataset=wanted))
+    session.out.response(response, response.dataset)
+    session.out.note(f"next: tunesmith dataset import rated.jsonl --to {name}")
+
+
+@dataset.command("list")
+@limit_options
+@click.pass_context
+def list_(ctx: click.Context, limit: int, every: bool) -> None:
+    """List data sets, newest first."""
+    from tunesmith.v1 import dataset_pb2
+
+    session = session_of(ctx)
+    with session.client() as client:
+        request = dataset_pb2.ListDatasetsRequest()
+        show_list(session, client.datasets.ListDatasets, request, COLUMNS, limit=limit, every=every)
+
+
+@dataset.command()
+@click.argument("dataset", shell_complete=DATASETS)
+@click.pass_context
+def get(ctx: click.Context, dataset: str) -> None:
+    """Show one data set."""
+    from tunesmith.client.names import resolve_dataset
+    from tunesmith.v1 import dataset_pb2
+
+    session = session_of(ctx)
+    with session.client() as client:
+        request = dataset_pb2.GetDatasetRequest(dataset_id=resolve_dataset(client, dataset))
+        response = client.datasets.GetDataset(request)
+    session.out.response(response, response.dataset)
+
+
+@dataset.command()
+@click.argument("source", metavar="DATASET|VERSION", shell_complete=DATASETS)
+@limit_options
+@click.pass_context
+def samples(ctx: click.Context, source: str, limit: int, every: bool) -> None:
+    """List the samples of a data set, or of a frozen version (dsv_… or NAME@NUMBER), in the order they were added."""
+    from tunesmith.client.names import looks_like_id, resolve_dataset, resolve_dataset_version
+    from tunesmith.v1 import dataset_pb2
+
+    session = session_of(ctx)
+    with session.client() as client:
+        if looks_like_id(source, "dsv") or "@" in source:
+            request = dataset_pb2.ListSamplesRequest(dataset_version_id=resolve_dataset_version(client, source))
+        else:
+            request = dataset_pb2.ListSamplesRequest(dataset_id=resolve_dataset(client, source))
+        show_list(session, client.datasets.ListSamples, request, SAMPLE_COLUMNS, limit=limit, every=every)
+
+
+@dataset.command()
+@click.argument("version", metavar="VERSION")
+@click.option("--to", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file, not stdout.")
+@click.pass_context
+def export(ctx: click.Context, version: str, file: Path | None) -> None:
+    """Write the JSONL of a frozen version (dsv_…, NAME@NUMBER, or NAME for the newest) to stdout or a file.
+
+    The same version gives the same bytes for ever; they are checked by SHA-256 before the first is written.
+    """
+    from tunesmith.client.names import resolve_dataset_version
+    from tunesmith.client.transfer import download_blob
+    from tunesmith.v1 import dataset_pb2
+
+    session = session_of(ctx)
+    with session.client() as client:
+        request = dataset_pb2.GetDatasetVersionRequest(dataset_version_id=resolve_dataset_version(client, version))
+        found = client.datasets.GetDatasetVersion(request).dataset_version
+        if file is not None:
+            download_blob(client, found.digest, file)
+            session.out.note(f"{found.sample_count} samples of {found.dataset_version_id} written to {file}")
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            whole = download_blob(client, found.digest, Path(folder) / "version.jsonl")
+            sys.stdout.buffer.write(whole.read_bytes())
+
+
+@dataset.group(cls=LazyGroup)
+def version() -> None:
+    """Freeze the samples of a data set; runs train on frozen versions. Named by dsv_… or NAME@NUMBER."""
+
+
+@version.command("create")
+@click.argument("dataset", shell_complete=DATASETS)
+@click.option("--min-rating", type=float, default=None, help="Lowest rating to let in, 1 to 5.")
+@click.pass_context
+def create_version(ctx: click.Context, dataset: str, min_rating: float | None) -> None:
+    """Freeze the samples that pass the filter. Exit code 4: none does."""
+    from tunesmith.client.names import resolve_dataset
+    from tunesmith.v1 import dataset_pb2
+
+    session = session_of(ctx)
+    with session.client() as client:
+        request = dataset_pb2.CreateDatasetVersionRequest(
+            dataset_id=resolve_dataset(client, dataset), min_rating=min_rating
+        )
+        response = client.datasets.CreateDatasetVersion(request)
+    made = response.dataset_version
+    session.out.response(response, made)
+    session.out.note(f"next: tunesmith run submit --experiment NAME --dataset-version {made.dataset_version_id}")
+
+
+@version.command("list")
+@click.argument("dataset", required=False, shell_complete=DATASETS)
+@limit_options
+@click.pass_context
+def list_versions(ctx: click.Context, dataset: str | None, limit: int, every: bool) -> None:
+    """List the versions of a data set, or of all, newest first."""
+    from tunesmith.client.names import resolve_dataset
+    from tunesmith.v1 import dataset_pb2
+
+    session = session_of(ctx)
+    with session.client() as client:
+        request = dataset_pb2.ListDatasetVersionsRequest()
+        if dataset:
+            request.dataset_id = resolve_dataset(client, dataset)
+        show_list(session, client.datasets.ListDatasetVersions, request, VERSION_COLUMNS, limit=limit, every=every)
+
+
+@version.command("get")
+@click.argument("version", metavar="VERSION")
+@click.pass_context
+def get_version(ctx: click.Context, version: str) -> None:
+    """Show one version."""
+    from tunesmith.client.names import resolve_dataset_version
+    from tunesmith.v1 import dataset_pb2
+
+    session = session_of(ctx)
+    with session.client() as client:
+        request = dataset_pb2.GetDatasetVersionRequest(dataset_version_id=resolve_dataset_version(client, version))
+        response = client.datasets.GetDatasetVersion(request)
+    session.out.response(response, response.dataset_version)
+
+
+@version.command("delete")
+@click.argument("version", metavar="VERSION")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.pass_context
+def delete_version(ctx: click.Context, version: str, yes: bool) -> None:
+    """Delete a version that nothing uses. Exit code 4: runs or adapters use it; the message names them."""
+    from tunesmith.client.names import resolve_dataset_version
+    from tunesmith.v1 import dataset_pb2
+
+    session = session_of(ctx)
+    with session.client() as client:
+        version_id = resolve_dataset_version(client, version)
+        confirm("delete the data set version", version_id, yes=yes)
+        request = dataset_pb2.DeleteDatasetVersionRequest(dataset_version_id=version_id)
+        response = client.datasets.DeleteDatasetVersion(request)
+    session.out.response(response)
+    session.out.note(f"{version_id} is deleted; its samples are still in the data set")

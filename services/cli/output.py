@@ -1,0 +1,204 @@
+"""How answers are written: `table` for people, `json` and `jsonl` for programs.
+
+table    a terminal gets aligned columns; anything else gets `key=value` lines, one an entry, values quoted as in JSON
+         where they hold blanks or quotes
+json     the response message as proto JSON: the contract's field names, every field without presence written out,
+         64-bit integers as strings
+jsonl    one line an entry of a list, a frame of a watch, or else the response
+
+Stdout carries answers only; notes go to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from services.cli.terminal import escape, is_interactive, wants_color
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+    from rich.console import Console
+
+    from tunesmith.v1.adapter_pb2 import GetAdapterReportResponse
+    from tunesmith.v1.run_pb2 import GetRunReportResponse
+
+FORMATS = ("table", "json", "jsonl")
+
+
+class Column(NamedTuple):
+    """A column of a list. value: of one entry; wide: only shown where lines are read by programs."""
+
+    name: str
+    value: Callable[[Any], object]
+    wide: bool = False
+
+
+@dataclass
+class Output:
+    """Where and how a command writes."""
+
+    format: str = "table"
+    color: str = "auto"
+
+    @property
+    def for_people(self) -> bool:
+        """Whether answers are read by a person on a terminal."""
+        return self.format == "table" and is_interactive(sys.stdout)
+
+    def console(self) -> Console:
+        """A rich console on stdout."""
+        from rich.console import Console
+
+        color = wants_color(sys.stdout, self.color)
+        return Console(no_color=not color, highlight=False, soft_wrap=False, markup=False, emoji=False)
+
+    def note(self, text: str) -> None:
+        """Tell a person something that is no answer, on stderr; programs that asked for JSON are not told."""
+        if self.format == "table":
+            print(escape(text, keep="\n"), file=sys.stderr, flush=True)
+
+    def line(self, text: str) -> None:
+        """One line of text, as it is but for control characters."""
+        print(escape(text) if is_interactive(sys.stdout) else text, flush=True)
+
+    def message(self, message: Message) -> None:
+        """A message as one JSON line; for frames of a watch."""
+        print(to_json(message, indent=None), flush=True)
+
+    def response(self, response: Message, shown: Message | None = None) -> None:
+        """The answer of a call that is no list. shown: the part of it that people want to see."""
+        if self.format != "table":
+            print(to_json(response, indent=2 if self.format == "json" else None), flush=True)
+            return
+        facts = [(key, text_of(value)) for key, value in flatten(shown if shown is not None else response)]
+        if self.for_people:
+            self._grid(facts)
+        else:
+            for key, value in facts:
+                print(f"{key}={quoted(value)}")
+
+    def report(self, response: GetRunReportResponse | GetAdapterReportResponse) -> None:
+        """A report: Markdown for people, the response for programs."""
+        if self.format == "table":
+            print(escape(response.markdown, keep="\n\t").rstrip())
+        else:
+            self.response(response)
+
+    def entries(self, response: Message, entries: Sequence[Message], columns: Iterable[Column]) -> None:
+        """The answer of a list call."""
+        if self.format == "json":
+            print(to_json(response, indent=2))
+        elif self.format == "jsonl":
+            for entry in entries:
+                print(to_json(entry, indent=None))
+        elif self.for_people:
+            self._table(entries, [column for column in columns if not column.wide])
+        else:
+            columns = list(columns)
+            for entry in entries:
+                self.pairs((column.name, text_of(column.value(entry))) for column in columns)
+
+    def pairs(self, facts: Iterable[tuple[str, object]]) -> None:
+        """One `key=value` line."""
+        print(" ".join(f"{key}={quoted(text_of(value))}" for key, value in facts), flush=True)
+
+    def _table(self, entries: Sequence[Message], columns: Sequence[Column]) -> None:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False, header_style="bold", show_header=bool(entries))
+        for column in columns:
+            table.add_column(column.name.upper().replace("_", " "), overflow="fold")
+        for entry in entries:
+            cells = (escape(text_of(column.value(entry))) for column in columns)
+            table.add_row(*(Text(cell, style=_style(cell)) for cell in cells))
+        self.console().print(table if entries else Text("(none)", style="dim"))
+
+    def _grid(self, facts: Sequence[tuple[str, str]]) -> None:
+        from rich.table import Table
+        from rich.text import Text
+
+        grid = Table.grid(padding=(0, 2))
+        for key, value in facts:
+            grid.add_row(Text(key, style="dim"), Text(escape(value, keep="\n"), style=_style(value), overflow="fold"))
+        self.console().print(grid)
+
+
+_STYLES = {
+    "SUCCEEDED": "green",
+    "ONLINE": "green",
+    "RUNNING": "cyan",
+    "STARTING": "cyan",
+    "STOPPING": "yellow",
+    "FAILED": "red",
+    "OFFLINE": "red",
+    "CANCELLED": "yellow",
+}
+
+
+def _style(cell: str) -> str:
+    return _STYLES.get(cell, "")
+
+
+def to_json(message: Message, *, indent: int | None) -> str:
+    """Proto JSON with the contract's field names and every field without presence; ASCII, so safe on a terminal."""
+    from google.protobuf import json_format
+
+    return json_format.MessageToJson(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True, indent=indent
+    )
+
+
+def quoted(value: str) -> str:
+    """`value` as the right side of `key=value`: quoted as in JSON where blanks, quotes or controls are in it."""
+    plain = value and escape(value) == value and not any(character in value for character in " \"'=\\")
+    return value if plain else json.dumps(value, ensure_ascii=escape(value) != value)
+
+
+def text_of(value: object) -> str:
+    """A value for people: six significant digits, UTC times, lists with commas."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if hasattr(value, "ToDatetime"):
+        return f"{value.ToDatetime():%Y-%m-%dT%H:%M:%SZ}" if value.seconds else ""  # type: ignore[attr-defined]  # a Timestamp
+    if isinstance(value, (list, tuple)):
+        return ",".join(text_of(item) for item in value)
+    return str(value)
+
+
+def enum_text(message: Message, field: str) -> str:
+    """The value of an enum field without the enum's name in front: RUNNING, not RUN_STATE_RUNNING."""
+    kind = message.DESCRIPTOR.fields_by_name[field].enum_type
+    assert kind is not None, f"{field} is an enum"
+    value = kind.values_by_number.get(getattr(message, field))
+    return value.name.removeprefix(enum_prefix(kind)) if value else str(getattr(message, field))
+
+
+def enum_prefix(kind: Any) -> str:
+    """What the names of an enum's values share: RUN_STATE_."""
+    return str(kind.values[0].name.removesuffix("UNSPECIFIED"))
+
+
+def flatten(message: Message, path: str = "") -> Iterator[tuple[str, object]]:
+    """Every set field of a message and those below it, as (dotted path, value)."""
+    for field, value in message.ListFields():
+        here = f"{path}.{field.name}" if path else field.name
+        if field.message_type and field.message_type.GetOptions().map_entry:
+            yield from ((f"{here}.{key}", value[key]) for key in sorted(value))
+        elif field.is_repeated and field.message_type:
+            for index, item in enumerate(value):
+                yield from flatten(item, f"{here}[{index}]")
+        elif field.message_type and not hasattr(value, "ToDatetime"):
+            yield from flatten(value, here)
+        elif field.enum_type and not field.is_repeated:
+            yield here, enum_text(message, field.name)
+        else:
+            yield here, list(value) if field.is_repeated else value
