@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 def step_of(folder: Path) -> int:
     """The step that a checkpoint's manifest names. Raises CheckpointCorrupt where there is none to read."""
-    return int(_manifest(folder)["step"])
+    return _manifest(folder)[0]
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -40,7 +40,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 def verify(folder: Path) -> None:
     """Raises CheckpointCorrupt unless `folder` holds every file of its manifest, byte for byte, and no other."""
-    listed = _manifest(folder)["files"]
+    _, listed = _manifest(folder)
     present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {MANIFEST}
     problems = [f"{name} is missing" for name in sorted(set(listed) - present)]
     problems += [f"{name} does not belong to it" for name in sorted(present - set(listed))]
@@ -66,6 +66,14 @@ def latest(folder: Path) -> Path | None:
     return None
 
 
+def discard_after(folder: Path, step: int) -> None:
+    """Remove checkpoints later than `step`: a training that goes on from there will write its own."""
+    for later in checkpoints(folder):
+        if int(later.name.removeprefix("step-")) > step:
+            log.info("checkpoint_discarded", checkpoint=later.name, resumed_step=step)
+            shutil.rmtree(later)
+
+
 class CheckpointFolder:
     """The checkpoints of one training: the `keep` most recent and the best. A single writer."""
 
@@ -76,13 +84,17 @@ class CheckpointFolder:
         for remnant in folder.glob(".writing-*"):
             shutil.rmtree(remnant)
 
+    def path(self, step: int) -> Path:
+        """The folder of the checkpoint of `step`."""
+        return self.folder / f"step-{step:08d}"
+
     @contextmanager
     def commit(self, step: int) -> Iterator[Path]:
         """Give a folder to write into; on a normal exit it becomes the checkpoint of `step`, in place of an older one.
 
         If the body raises, nothing is committed and what it wrote is removed.
         """
-        final = self.folder / f"step-{step:08d}"
+        final = self.path(step)
         writing = self.folder / f".writing-{final.name}"
         shutil.rmtree(writing, ignore_errors=True)
         writing.mkdir()
@@ -102,20 +114,18 @@ class CheckpointFolder:
     def prune(self, *, best_step: int | None) -> None:
         """Remove all but the `keep` most recent checkpoints and that of `best_step`."""
         for old in checkpoints(self.folder)[: -self.keep]:
-            if best_step is None or old.name != f"step-{best_step:08d}":
+            if best_step is None or old != self.path(best_step):
                 shutil.rmtree(old)
 
 
-def _manifest(folder: Path) -> dict[str, dict[str, str]]:
+def _manifest(folder: Path) -> tuple[int, dict[str, str]]:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        if not isinstance(manifest["files"], dict) or not isinstance(manifest["step"], int):
-            raise TypeError("a checkpoint's manifest names its step and its files")
+        return int(manifest["step"]), dict(manifest["files"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointCorrupt(
             f"the checkpoint {folder.name} has no readable {MANIFEST}; go on from an earlier one, or start a new run"
         ) from error
-    return manifest  # type: ignore[no-any-return]  # its shape was just checked
 
 
 def _seal(folder: Path, step: int) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import random
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from trainer_node.errors import BaseModelUnavailable, DataInvalid, DiskFull
 from trainer_node.training import TrainingSample
 
 GB = 1e9
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_SPARE_BYTES = 10**9
 
 
 def find_base_model(models_dir: Path, name: str) -> Path | str:
@@ -47,7 +51,7 @@ def _require_musicgen(folder: Path) -> None:
         ) from error
     if kind != "musicgen":
         raise BaseModelUnavailable(
-            f"the base model {folder.name!r} is of type {kind!r}; give a MusicGen model, such as facebook/musicgen-small",
+            f"the base model {folder.name!r} is of type {kind!r}, not MusicGen; give such as facebook/musicgen-small",
             base_model=folder.name,
         )
 
@@ -94,3 +98,17 @@ def require_space(folder: Path, size_bytes: int, *, purpose: str) -> None:
             needed_bytes=size_bytes,
             free_bytes=free_bytes,
         )
+
+
+@contextmanager
+def disk_full_says_what_to_free(folder: Path) -> Iterator[None]:
+    """Turn a write that found no room into DiskFull."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise DiskFull(
+            f"the disk of the output folder is full; free at least {_SPARE_BYTES / GB:.1f} GB and resume the run",
+            free_bytes=shutil.disk_usage(folder).free,
+        ) from error

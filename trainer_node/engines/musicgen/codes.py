@@ -37,7 +37,7 @@ def undelay(labels_KS: Tensor, *, channels: int) -> Tensor:
 
 
 def shift_right(labels: Tensor, *, pad_id: int) -> Tensor:
-    """Decoder inputs [..., S] of targets [..., S]: the start token first; pad_id, which it is too, where no target is."""
+    """Decoder inputs [..., S] of targets [..., S]: the start token, which is pad_id, first; pad_id for IGNORE."""
     start = labels.new_full((*labels.shape[:-1], 1), pad_id)
     inputs = torch.cat([start, labels[..., :-1]], -1)
     return inputs.masked_fill(inputs == IGNORE, pad_id)

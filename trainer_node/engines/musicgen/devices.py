@@ -37,7 +37,7 @@ def choose(asked: str | None, precision: job_spec_pb2.Precision, *, threads: int
 
 def _show_one_gpu(asked: str | None) -> None:
     """Leave this process one GPU. transformers' Trainer spreads each batch over all that it sees."""
-    if torch.cuda.is_initialized() or "LOCAL_RANK" in os.environ:  # too late, or torchrun has given each process its own
+    if "LOCAL_RANK" in os.environ:  # torchrun has given each process its own
         return
     index = int((asked or "").partition(":")[2] or 0)
     visible = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]

@@ -2,8 +2,8 @@
 
 What a training method sees of the model is `Clip`s in and logits out. Three things here were found the hard way:
 
-* The model is called with T5's states and the decoder's inputs given, and through its own `forward`: then T5 and EnCodec
-  do not run, and wrappers around the model (DDP, compile) still work.
+* The model is called with T5's states and the decoder's inputs given, and through its own `forward`: then T5 and
+  EnCodec do not run, and wrappers around the model (DDP, compile) still work.
 * Dropout is off. transformers' decoder configurations say 0.1, the models were trained with 0, and with 0.1 the
   log-probability of one clip varies by tens of nats from pass to pass.
 * EnCodec takes the highest bandwidth by name (its default is the lowest), one clip at a time (padding changes the
@@ -91,7 +91,10 @@ class BaseModel:
 
     def decoder_fingerprint(self) -> str:
         """The weights that an adapter is trained on top of."""
-        return fingerprints.of_weights(self.model.decoder, self.model.config.decoder.to_diff_dict())
+        trained_on = torch.nn.ModuleDict({"decoder": self.model.decoder})
+        if hasattr(self.model, "enc_to_dec_proj"):
+            trained_on["enc_to_dec_proj"] = self.model.enc_to_dec_proj
+        return fingerprints.of_weights(trained_on, self.model.config.decoder.to_diff_dict())
 
     @property
     def _bandwidth(self) -> float:
@@ -158,10 +161,9 @@ def add_lora(base: BaseModel, settings: job_spec_pb2.AdapterSettings, *, dtype: 
     base.model.decoder.to(dtype)
     if hasattr(base.model, "enc_to_dec_proj"):
         base.model.enc_to_dec_proj.to(dtype)
-    alpha = settings.lora_alpha
     config = LoraConfig(
         r=settings.lora_r,
-        lora_alpha=int(alpha) if alpha == int(alpha) else alpha,
+        lora_alpha=settings.lora_alpha,  # type: ignore[arg-type]  # PEFT divides by r, so a fraction is as good
         lora_dropout=settings.lora_dropout,
         target_modules=LORA_TARGETS[settings.lora_targets],
     )

@@ -7,17 +7,15 @@ written beside and renamed, so that concurrent jobs may share the folder; and on
 
 from __future__ import annotations
 
-import os
-import tempfile
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from trainer_node.data.audio import AudioRefused, read_audio
-from trainer_node.engines.musicgen import fingerprints
+from trainer_node.engines.musicgen import fingerprints, tensor_files
 from trainer_node.engines.musicgen.family import BaseModel, Clip
 from trainer_node.errors import DataInvalid
 from trainer_node.training import StopRequested, TrainingSample
@@ -30,15 +28,15 @@ class Stopped(Exception):
 
 
 class Features:
-    """Clips of samples, from the cache where they are there. `computed` counts what was not."""
+    """Clips of samples, from the cache where they are there. `computed` of the `looked_up` were not."""
 
     def __init__(self, base: BaseModel, cache_dir: Path, *, max_clip_s: float) -> None:
         self.base = base
         self.folder = cache_dir / "features"
         self.max_clip_s = max_clip_s
         self.computed = 0
-        self._codec = base.codec_fingerprint()
-        self._text = base.text_fingerprint()
+        self.looked_up = 0
+        self.encoders = {"codec": base.codec_fingerprint(), "text": base.text_fingerprint()}
         self._states: dict[str, Tensor] = {}
 
     def clips(self, samples: list[TrainingSample], stop: StopRequested) -> list[Clip]:
@@ -58,13 +56,18 @@ class Features:
 
     def codes(self, sample: TrainingSample) -> Tensor:
         """codes_KT of one sample's clip."""
-        key = {"audio": sample.audio_digest, "max_clip_s": self.max_clip_s, "codec": self._codec, "version": VERSION}
+        key = {
+            "audio": sample.audio_digest,
+            "max_clip_s": self.max_clip_s,
+            "codec": self.encoders["codec"],
+            "version": VERSION,
+        }
         return self._cached(key, lambda: self._encode(sample))
 
     def text(self, prompt: str) -> Tensor:
         """text_LD of one prompt; the same tensor for the same prompt."""
         if prompt not in self._states:
-            key = {"prompt": prompt, "encoder": self._text, "version": VERSION}
+            key = {"prompt": prompt, "encoder": self.encoders["text"], "version": VERSION}
             self._states[prompt] = self._cached(key, lambda: self.base.encode_text(prompt))
         return self._states[prompt]
 
@@ -72,9 +75,7 @@ class Features:
         what = f"the clip with the prompt {sample.prompt[:60]!r} (audio {sample.audio_digest[:12]}…)"
         rate_hz, channels = self.base.clip_hz, self.base.channels
         try:
-            sound_CN = read_audio(
-                sample.audio_path, sample_rate_hz=rate_hz, channels=channels, max_s=self.max_clip_s
-            )
+            sound_CN = read_audio(sample.audio_path, sample_rate_hz=rate_hz, channels=channels, max_s=self.max_clip_s)
         except AudioRefused as refused:
             raise DataInvalid(f"{what}: {refused.message}") from refused
         frame_s = 1 / self.base.frame_rate_hz
@@ -88,8 +89,9 @@ class Features:
     def _cached(self, key: dict[str, object], compute: Callable[[], Tensor]) -> Tensor:
         name = fingerprints.of_values(key)
         path = self.folder / name[:2] / f"{name}.safetensors"
+        self.looked_up += 1
         try:
-            return load_file(path)["value"]
+            return tensor_files.read(path)["value"]
         except (FileNotFoundError, SafetensorError, KeyError):
             value = compute().contiguous()
         self.computed += 1
@@ -99,11 +101,10 @@ class Features:
 
 def _write(path: Path, value: Tensor) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-    os.close(handle)
+    beside = path.with_name(f".writing-{uuid.uuid4().hex}")
     try:
-        save_file({"value": value}, beside)
-        os.replace(beside, path)
+        tensor_files.write(beside, {"value": value})
+        beside.replace(path)
     except BaseException:
-        Path(beside).unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
         raise

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from trainer_node.engines.musicgen.family import BaseModel
 from trainer_node.engines.musicgen.features import Stopped
+from trainer_node.engines.musicgen.randomness import untouched_randomness
 from trainer_node.training import StopRequested
 
 
@@ -52,16 +51,6 @@ class _StopBetweenTokens(StoppingCriteria):  # type: ignore[misc]  # transformer
         if self.stop():
             raise Stopped
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
-
-
-@contextmanager
-def untouched_randomness() -> Iterator[None]:
-    """Give every generator its state back at the end: what runs inside does not change the training around it."""
-    python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
-        yield
-    random.setstate(python)
-    np.random.set_state(numpy)
 
 
 @torch.no_grad()

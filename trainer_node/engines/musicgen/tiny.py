@@ -21,6 +21,7 @@ from torch import Tensor
 from transformers import (
     EncodecConfig,
     EncodecFeatureExtractor,
+    EncodecModel,
     GenerationConfig,
     MusicgenConfig,
     MusicgenDecoderConfig,
@@ -152,7 +153,7 @@ def _model(*, vocab_size: int, channels: int) -> MusicgenForConditionalGeneratio
     return model
 
 
-def _fill_codebooks(codec: torch.nn.Module) -> None:
+def _fill_codebooks(codec: EncodecModel) -> None:
     """Give each residual codebook vectors that the encoder produces, level by level."""
     time_s = torch.arange(CODEC_HZ) / CODEC_HZ
     tone_hz = torch.exp(torch.empty(64).uniform_(4.0, 8.0))
