@@ -65,7 +65,7 @@ class AdapterService(adapter_pb2_grpc.AdapterServiceServicer):
     ) -> adapter_pb2.GetAdapterReportResponse:
         """Read the report of the run that made it."""
         async with self._db.connection() as conn:
-            found = await store.get_report(conn, request.adapter_id)
+            found = await store.report(conn, request.adapter_id)
         return adapter_pb2.GetAdapterReportResponse(report=found.report, markdown=found.markdown)
 
     async def DownloadAdapter(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from control_plane.datasets import commands, store, version_store
+from control_plane.datasets import commands, store
 from control_plane.db.pool import Database
 from control_plane.ports import AudioInspector, Blobs
 from services.convert.datasets import dataset_message, new_sample, sample_message, version_message
@@ -68,17 +68,12 @@ class DatasetService(dataset_pb2_grpc.DatasetServiceServicer):
         """Read a page of a data set or of a version, oldest first."""
         page = cursor(request)
         async with self._db.connection() as conn:
-            if request.dataset_version_id:
-                await version_store.get(conn, request.dataset_version_id)
+            if version_id := request.dataset_version_id:
+                found = await store.version_samples(
+                    conn, dataset_version_id=version_id, after=page.after, limit=page.limit
+                )
             else:
-                await store.get(conn, request.dataset_id)
-            found = await store.page_samples(
-                conn,
-                dataset_id=request.dataset_id or None,
-                dataset_version_id=request.dataset_version_id or None,
-                after=page.after,
-                limit=page.limit,
-            )
+                found = await store.samples(conn, dataset_id=request.dataset_id, after=page.after, limit=page.limit)
         shown, token = page.cut(found, sample_message, lambda sample: sample.sample_id)
         return dataset_pb2.ListSamplesResponse(samples=shown, next_page_token=token)
 
@@ -100,7 +95,7 @@ class DatasetService(dataset_pb2_grpc.DatasetServiceServicer):
     ) -> dataset_pb2.GetDatasetVersionResponse:
         """Read one."""
         async with self._db.connection() as conn:
-            version = await version_store.get(conn, request.dataset_version_id)
+            version = await store.get_version(conn, request.dataset_version_id)
         return dataset_pb2.GetDatasetVersionResponse(dataset_version=version_message(version))
 
     async def ListDatasetVersions(
@@ -109,7 +104,7 @@ class DatasetService(dataset_pb2_grpc.DatasetServiceServicer):
         """Read a page, newest first."""
         page = cursor(request)
         async with self._db.connection() as conn:
-            found = await version_store.page(
+            found = await store.versions(
                 conn,
                 dataset_id=request.dataset_id,
                 id_prefix=request.id_prefix,
