@@ -25,6 +25,7 @@ class DispatchConfig:
     lease_s: float = 15.0  # a job of which nothing is heard for this long is lost
     node_silence_s: float = 15.0  # a node that has not registered for this long gets no work
     poll_s: float = 1.0  # how often to look without a NOTIFY
+    reconcile_s: float = 5.0  # how often to compare what a node runs with what it should run
     stop_grace_s: float = 8.0  # from the request to stop until the process group is killed
     max_lost_attempts: int = 5  # a run whose nodes were lost this often fails
 

@@ -100,10 +100,9 @@ async def expired(conn: Connection, *, limit: int) -> list[Job]:
 
 
 async def ended_among(conn: Connection, job_ids: list[str]) -> set[str]:
-    """Those of `job_ids` that have ended or were never known here."""
-    sql = "SELECT job_id FROM jobs WHERE job_id = ANY (%(ids)s) AND end_time IS NULL"
-    rows = await fetch_all(conn, sql, ids=job_ids)
-    return set(job_ids) - {row["job_id"] for row in rows}
+    """Those of `job_ids` that have ended. Ids that are not known here are none of our business."""
+    sql = "SELECT job_id FROM jobs WHERE job_id = ANY (%(ids)s) AND end_time IS NOT NULL"
+    return {row["job_id"] for row in await fetch_all(conn, sql, ids=job_ids)}
 
 
 async def mark_started(conn: Connection, job_id: str) -> bool:
