@@ -99,7 +99,7 @@ proto-check: proto-tools ## Lint the contract, and compare it with the last rele
 
 .PHONY: scripts-check
 scripts-check: ## Check the syntax of shell scripts and systemd units
-	bash -n .ci/run
+	@for script in .ci/run deploy/systemd/verify; do bash -n $$script; done
 	@if command -v systemd-analyze >/dev/null; then bash deploy/systemd/verify; \
 	else echo "systemd-analyze is not installed: the units were not verified"; fi
 

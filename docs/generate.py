@@ -1,4 +1,4 @@
-"""Write the reference pages that the contract and the command line already say: settings, errors, api, cli.
+"""Write the reference pages that the code already says: settings, errors, api, cli, configuration.
 
 `make docs` writes them into docs/reference; a test compares them with what this writes, so they cannot go stale. With a
 folder as argument, the pages are written there.
@@ -6,6 +6,7 @@ folder as argument, the pages are written there.
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 import tempfile
@@ -66,6 +67,15 @@ CLI_INTRO = """\
 # The command line
 
 What `--help` prints, for every command. Exit codes are explained in [Exit codes](exit-codes.md).
+"""
+CONFIGURATION_INTRO = """\
+# Configuration of the programs
+
+`tunesmith control-plane` and `tunesmith node run` read a TOML file (`--config FILE`), above it the environment, above
+that flags. One file may hold the tables of both. A key that is not listed here is refused with a suggestion, and a bad
+combination with the name of its key, both before anything starts. Examples stand in [deploy](../../deploy/README.md).
+
+`tunesmith up` is set by its flags and the table `local`, by the environment only.
 """
 SERVICE_ORDER = ("Server", "Experiment", "Dataset", "Run", "Telemetry", "Adapter", "Node", "Blob", "Trainer")
 
@@ -193,6 +203,41 @@ def cli_page() -> str:
     return "\n".join(parts)
 
 
+def configuration_page() -> str:
+    """Every key of the configuration, its environment variable and its default."""
+    from control_plane.config import ControlPlaneConfig
+    from services.main_local import LocalConfig
+    from services.settings import describe
+    from trainer_node.config import TrainerNodeConfig
+
+    parts = [MADE.format(source="the configuration classes"), CONFIGURATION_INTRO]
+    for kind, own in ((ControlPlaneConfig, "control_plane"), (TrainerNodeConfig, "node"), (LocalConfig, "local")):
+        explained = said_beside_fields(sys.modules[kind.__module__])
+        shown = ""
+        for key, variable, default in describe(kind, own):
+            table, _, name = key.rpartition(".")
+            if table != shown:
+                parts += [f"\n## {table}\n", "| key | variable | default | meaning |", "|---|---|---|---|"]
+                shown = table
+            parts.append(f"| `{name}` | `{variable}` | {value(default)} | {cell(explained[name])} |")
+        parts.append("")
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(parts))
+
+
+def said_beside_fields(module: object) -> dict[str, str]:
+    """The comment behind each field of the module's dataclasses."""
+    lines = inspect.getsource(module).splitlines()  # type: ignore[arg-type]  # a module, as sys.modules has it
+    found = (re.match(r"    (\w+): .+?  # (.+)$", line) for line in lines)
+    return {match.group(1): match.group(2) for match in found if match}
+
+
+def value(default: object) -> str:
+    """A default as the file would hold it."""
+    if default is None or default == "":
+        return ""
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
+
+
 def commands(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     """A command and all below it, with their full names."""
     yield path, command
@@ -218,6 +263,7 @@ def main(folder: Path) -> None:
         "errors.md": errors_page(said),
         "api.md": api_page(files, said),
         "cli.md": cli_page(),
+        "configuration.md": configuration_page(),
     }
     for name, text in pages.items():
         (folder / name).write_text(text.rstrip("\n") + "\n", encoding="utf-8")

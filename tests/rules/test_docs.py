@@ -12,7 +12,7 @@ from tests.rules.sources import ROOT, Source, markdown_files, report
 
 LANGUAGES = {"text", "console", "bash", "python", "yaml", "toml", "json", "jsonl", "csv", "proto", "sql", "ini"}
 PAGE_LINES = 300
-GENERATED = ("docs/reference/settings.md", "docs/reference/errors.md", "docs/reference/api.md")
+GENERATED = tuple(f"docs/reference/{name}.md" for name in ("settings", "errors", "api", "cli", "configuration"))
 
 
 def prose(source: Source) -> Iterator[tuple[int, str]]:
