@@ -29,7 +29,8 @@ from tunesmith.v1 import job_event_pb2
 log = structlog.get_logger()
 
 ACTOR = "ingest"
-_DIGEST = re.compile("[0-9a-f]{64}")
+DIGEST = re.compile("[0-9a-f]{64}")
+"""What a blob may be named."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +62,7 @@ async def apply_events(
             return Applied(last_seq=locked.last_seq if locked else 0, ended=ended)
         losses = await _write(conn, job, intake, absent)
         await store.count_losses(conn, job, losses=losses)
-        await store.advance(conn, job_id=job.job_id, last_seq=intake.last_seq, lease_s=lease_s, step=intake.step)
+        await store.advance(conn, job, intake, lease_s=lease_s)
         if intake.finished is not None and ending is not None:
             await runs.finish_run(conn, job, ending[0], ending[1], ACTOR)
     db.hub.wake(run_topic(job.run_id))
@@ -127,7 +128,7 @@ async def _read_ending(
 def _digests(events: Sequence[job_event_pb2.JobEvent]) -> set[str]:
     """Blobs that checkpoints and previews name."""
     files = [file for event in events for file in (*event.checkpoint_saved.files, event.preview_saved.file)]
-    return {file.digest for file in files if _DIGEST.fullmatch(file.digest)}
+    return {file.digest for file in files if DIGEST.fullmatch(file.digest)}
 
 
 def _lease_lost(job: Job) -> LeaseLost:

@@ -40,7 +40,7 @@ def take_in(events: Sequence[job_event_pb2.JobEvent], *, rank: int) -> Intake:
             case "preview_saved":
                 _take_preview(intake, event.seq, event.preview_saved)
             case "started":
-                intake.started = event.started
+                intake.started = _started(event.started)
             case "finished":
                 intake.finished = event.finished
             case _:  # a newer node's event, or an empty one
@@ -55,6 +55,15 @@ def storable(text: str) -> str:
     if text.isascii():
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _started(started: job_event_pb2.JobStarted) -> job_event_pb2.JobStarted:
+    kept = job_event_pb2.JobStarted()
+    kept.CopyFrom(started)
+    kept.device = storable(started.device)[:MAX_NAME_CHARACTERS]
+    for field in ("total_steps", "total_epochs", "resumed_step"):
+        setattr(kept, field, max(getattr(kept, field), 0))
+    return kept
 
 
 def _take_metrics(intake: Intake, seq: int, batch: job_event_pb2.MetricBatch, rank: int) -> None:

@@ -92,8 +92,11 @@ class Intake:
     @property
     def step(self) -> int | None:
         """The furthest step of the stretch, or None."""
-        steps = [step for block in self.blocks for step in block.steps if step <= MAX_STEP]
-        return max((*steps, *(saved.step for _, saved in self.checkpoints)), default=None)
+        steps = [step for block in self.blocks for step in block.steps if 0 <= step <= MAX_STEP]
+        steps += [saved.step for _, saved in self.checkpoints]
+        if self.started is not None:
+            steps.append(self.started.resumed_step)
+        return max(steps, default=None)
 
 
 class MetricCursor(NamedTuple):

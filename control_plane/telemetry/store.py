@@ -18,7 +18,16 @@ from psycopg import errors
 
 from control_plane.db.connection import Connection, execute, fetch_all, fetch_one, files_column, message_column
 from control_plane.runs.model import Job
-from control_plane.telemetry.model import BUCKET_STEPS, MAX_NAMES, MAX_SETS, LogRow, Loss, MetricBlock, MetricRow
+from control_plane.telemetry.model import (
+    BUCKET_STEPS,
+    MAX_NAMES,
+    MAX_SETS,
+    Intake,
+    LogRow,
+    Loss,
+    MetricBlock,
+    MetricRow,
+)
 from control_plane.telemetry.rollup import EXTREMES
 from tunesmith.v1 import job_event_pb2
 
@@ -51,17 +60,26 @@ async def lock_job(conn: Connection, *, job_id: str) -> LockedJob | None:
     return LockedJob(**row) if row else None
 
 
-async def advance(conn: Connection, *, job_id: str, last_seq: int, lease_s: float, step: int | None) -> None:
-    """Move a job's cursor and lease, and its run's progress."""
+async def live_cursor(conn: Connection, *, job_id: str) -> int | None:
+    """Up to which event a live job is stored; None where it has ended."""
+    row = await fetch_one(
+        conn, "SELECT last_seq FROM jobs WHERE job_id = %(job_id)s AND end_time IS NULL", job_id=job_id
+    )
+    return row["last_seq"] if row else None
+
+
+async def advance(conn: Connection, job: Job, intake: Intake, *, lease_s: float) -> None:
+    """Move a job's cursor and lease behind a batch, and its run's progress: on, or back where an attempt begins."""
     sql = """
         WITH moved AS (
             UPDATE jobs SET last_seq = %(last_seq)s, lease_until = now() + %(lease_s)s * interval '1 second'
             WHERE job_id = %(job_id)s
             RETURNING run_id)
-        UPDATE runs SET step = greatest(step, %(step)s) FROM moved
-        WHERE runs.run_id = moved.run_id AND %(step)s::bigint > step
+        UPDATE runs SET step = %(step)s FROM moved
+        WHERE runs.run_id = moved.run_id AND (%(step)s::bigint > step OR (%(begins)s AND %(step)s::bigint < step))
     """
-    await execute(conn, sql, job_id=job_id, last_seq=last_seq, lease_s=lease_s, step=step)
+    values = {"last_seq": intake.last_seq, "step": intake.step, "begins": intake.started is not None}
+    await execute(conn, sql, job_id=job.job_id, lease_s=lease_s, **values)
 
 
 async def renew_lease(conn: Connection, *, job_id: str, lease_s: float) -> bool:
