@@ -1,0 +1,3 @@
+"""Fixtures of every test: each plugin is a file of tests/support."""
+
+pytest_plugins = ["tests.support.database"]
