@@ -77,6 +77,9 @@ def _bell(frequency: float, count: int, rate_hz: int, _: Random) -> Sound:
 def _plucked(frequency: float, count: int, rate_hz: int, random: Random) -> Sound:
     """A delay line of noise, averaged each time it goes round (Karplus & Strong 1983), one round at a time."""
     line = random.uniform(-1, 1, max(2, round(rate_hz / frequency)))
+    width = 1 + len(line) // 16  # a finger is soft: without this low strings would be the brighter ones
+    line = np.convolve(np.concatenate([line, line]), np.ones(width) / width, "same")[: len(line)]
+    line /= np.abs(line).max()
     rounds = []
     for _ in range(-(-count // len(line))):
         rounds.append(line)
