@@ -93,7 +93,9 @@ def _audio(value: object, folder: Path, problems: list[str]) -> Path | None:
     try:
         path = (folder / value).resolve()
         if not path.is_relative_to(folder.resolve()):
-            problems.append(f"audio {value!r} lies outside {folder}; move it there, or name another audio folder")
+            problems.append(
+                f"audio {value!r} lies outside {folder.resolve()}; move it there, or name another audio folder"
+            )
             return None
         if not path.is_file():
             problems.append(f"audio {value!r} does not exist (no file {path}); correct the path")
