@@ -36,6 +36,8 @@ from services.server_service import ServerFacts, ServerService
 from services.telemetry_service import TelemetryService
 from services.trainer_client import TrainerClients
 
+FOLLOW_S = 0.25  # a job that was just started is followed this soon
+
 log = structlog.get_logger()
 
 
@@ -84,14 +86,15 @@ async def _work(
     config: ControlPlaneConfig, db: Database, blobs: Blobs, trainers: TrainerClients, stop: asyncio.Event
 ) -> None:
     """Everything that happens by itself, until `stop`. One loop that dies stops the program."""
+    poll_s = config.dispatch.poll_s
     dispatch = Dispatch(db, trainers, config.dispatch)
-    ingest = Ingest(db, trainers, blobs, config.dispatch)
     reap = Reap(db, config.dispatch)
     prune = Prune(db, config.prune)
-    with db.hub.subscribe(QUEUE) as queued:
-        async with asyncio.TaskGroup() as tasks:
-            poll_s = config.dispatch.poll_s
-            tasks.create_task(supervise("dispatch", dispatch.tick, every_s=poll_s, stop=stop, wake=queued))
-            tasks.create_task(supervise("ingest", ingest.tick, every_s=poll_s, stop=stop, wake=None))
-            tasks.create_task(supervise("reap", reap.tick, every_s=poll_s, stop=stop, wake=None))
-            tasks.create_task(supervise("prune", prune.tick, every_s=config.prune.every_s, stop=stop, wake=None))
+    async with AsyncExitStack() as stack:
+        ingest = await stack.enter_async_context(Ingest(db, trainers, blobs, config.dispatch))
+        queued = stack.enter_context(db.hub.subscribe(QUEUE))
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        tasks.create_task(supervise("dispatch", dispatch.tick, every_s=poll_s, stop=stop, wake=queued))
+        tasks.create_task(supervise("ingest", ingest.tick, every_s=min(poll_s, FOLLOW_S), stop=stop))
+        tasks.create_task(supervise("reap", reap.tick, every_s=poll_s, stop=stop))
+        tasks.create_task(supervise("prune", prune.tick, every_s=config.prune.every_s, stop=stop))

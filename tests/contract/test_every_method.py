@@ -2,27 +2,66 @@
 
 from __future__ import annotations
 
+import grpc
 import pytest
+from google.protobuf.message import Message
 
-from tests.contract.methods import METHODS, put, texts
-from tests.support.edge import refusal
+from tests.contract.methods import METHODS, Method, put, texts
+from tests.support.control_plane import fresh_digest
+from tests.support.edge import Refusal, refusal
 from tunesmith.v1 import error_reason_pb2
 
 REASONS = {name.removeprefix("ERROR_REASON_") for name in error_reason_pb2.ErrorReason.DESCRIPTOR.values_by_name}
 BUGS = {"INTERNAL", "UNKNOWN"}
-ID_PREFIX = {"run_id": "run_", "experiment_id": "exp_", "dataset_id": "dst_", "dataset_version_id": "dsv_"} | {
+PREFIXES = {
+    "run_id": "run_",
+    "experiment_id": "exp_",
+    "dataset_id": "dst_",
+    "dataset_version_id": "dsv_",
     "adapter_id": "adp_",
     "node_id": "nod_",
 }
+# Where an id is a filter, one that nothing has gives an empty page.
+FILTERED = {"RunService/ListRuns", "AdapterService/ListAdapters", "DatasetService/ListDatasetVersions"}
 
-every_method = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+
+def ids_of(method: Method) -> list[str]:
+    """Fields of the request that are ids."""
+    return [name for name in method.descriptor.input_type.fields_by_name if name in PREFIXES]
 
 
-def require_typed(refused) -> None:
+def name_of(method: Method) -> str:
+    """What a test of a method is called."""
+    return method.name
+
+
+every_method = pytest.mark.parametrize("method", METHODS, ids=name_of)
+every_method_of_an_id = pytest.mark.parametrize(
+    "method", [method for method in METHODS if ids_of(method) and method.name not in FILTERED], ids=name_of
+)
+every_list = pytest.mark.parametrize(
+    "method",
+    [method for method in METHODS if "page_token" in method.descriptor.input_type.fields_by_name],
+    ids=name_of,
+)
+
+
+def require_typed(refused: Refusal) -> None:
     assert refused.info.domain == "tunesmith.v1"
-    assert refused.reason in REASONS and refused.code.name not in BUGS
-    assert refused.info.metadata["request_id"]
+    assert refused.reason in REASONS and refused.code.name not in BUGS, refused
+    assert refused.info.metadata["request_id"] == refused.trailing["x-request-id"]
     assert len(refused.text) > 20, "a refusal says what to do"
+
+
+def with_id(method: Method) -> Message | None:
+    """A request whose first id is well-formed and belongs to nothing; None where the method takes no id."""
+    request = method.request_type()
+    ids = ids_of(method)
+    if ids:
+        setattr(request, ids[0], PREFIXES[ids[0]] + "0" * 26)
+    if "samples" in request.DESCRIPTOR.fields_by_name:
+        request.samples.add(prompt="a", audio_digest=fresh_digest(), rating=3)
+    return request if ids else None
 
 
 @every_method
@@ -34,35 +73,41 @@ async def test_bytes_that_are_no_message_are_refused(plane, method):
 
 
 @every_method
-async def test_an_empty_request_is_answered_or_refused_with_a_reason(plane, method):
-    request = method.request_type()
-    needs = [field for field in request.DESCRIPTOR.fields if field.name in ID_PREFIX or field.name == "digest"]
-    call = method.call(plane.channel, request.SerializeToString())
-
-    if needs and not method.descriptor.name.startswith("List"):
-        refused = await refusal(call)
+async def test_an_empty_request_is_answered_or_refused_by_its_fields(plane, method):
+    call = method.call(plane.channel, b"")
+    try:
+        answered = [message async for message in call] if hasattr(call, "__aiter__") else await call
+    except grpc.aio.AioRpcError as error:
+        refused = Refusal(error)
         require_typed(refused)
-        assert refused.code.name == "INVALID_ARGUMENT"
+        assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert refused.fields or refused.reason == "UPLOAD_OFFSET"
+    else:
+        assert answered is not None
 
 
-@every_method
+@every_method_of_an_id
 async def test_an_id_that_nothing_has_is_not_found(plane, method):
-    request = method.request_type()
-    ids = [field.name for field in request.DESCRIPTOR.fields if field.name in ID_PREFIX]
-    if not ids or ids[0] in ("experiment_id", "dataset_id") and method.descriptor.name in FILTERED:
-        pytest.skip("takes no id of its own")
-    setattr(request, ids[0], ID_PREFIX[ids[0]] + "0" * 26)
-    for field in request.DESCRIPTOR.fields:
-        if field.name == "samples":
-            request.samples.add(prompt="a", audio_digest="a" * 64, rating=3)
+    request = with_id(method)
 
     refused = await refusal(method.call(plane.channel, request.SerializeToString()))
 
     require_typed(refused)
-    assert refused.code.name == "NOT_FOUND"
+    assert refused.code is grpc.StatusCode.NOT_FOUND
+    assert "0" * 26 in refused.text
 
 
-FILTERED = {"ListRuns", "ListAdapters", "ListDatasetVersions"}  # a filter that nothing passes gives an empty page
+@pytest.mark.parametrize("bad", ["../../etc/passwd", "run_short", "", "x" * 10_000, "run_" + "I" * 26])
+@every_method_of_an_id
+async def test_what_is_no_id_is_refused_before_it_is_looked_for(plane, method, bad):
+    request = method.request_type()
+    name = ids_of(method)[0]
+    setattr(request, name, bad)
+
+    refused = await refusal(method.call(plane.channel, request.SerializeToString()))
+
+    require_typed(refused)
+    assert refused.reason == "INVALID_FIELD" and name in refused.fields
 
 
 @every_method
@@ -86,11 +131,9 @@ async def test_a_message_above_the_limit_is_refused_with_the_limit(plane, method
     assert refused.reason == "REQUEST_TOO_LARGE" and "4194304" in refused.text
 
 
-@every_method
-async def test_a_negative_page_size_is_refused_and_a_huge_one_is_not(plane, method):
-    request = method.request_type()
-    if "page_size" not in request.DESCRIPTOR.fields_by_name:
-        pytest.skip("is no list")
+@every_list
+async def test_a_negative_page_size_is_refused(plane, method):
+    request = with_id(method) or method.request_type()
     request.page_size = -1
 
     refused = await refusal(method.call(plane.channel, request.SerializeToString()))
@@ -99,13 +142,10 @@ async def test_a_negative_page_size_is_refused_and_a_huge_one_is_not(plane, meth
     assert "page_size" in refused.fields
 
 
-@every_method
+@every_list
 async def test_a_page_token_of_nobody_is_refused(plane, method):
-    request = method.request_type()
-    if "page_token" not in request.DESCRIPTOR.fields_by_name:
-        pytest.skip("is no list")
+    request = with_id(method) or method.request_type()
     request.page_token = "bm90LWEtdG9rZW4"
-    plane.fill(request)
 
     refused = await refusal(method.call(plane.channel, request.SerializeToString()))
 
