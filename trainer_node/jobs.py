@@ -102,6 +102,11 @@ class Jobs:
         """The kinds of training that this node runs."""
         return sorted(self._kinds)
 
+    @property
+    def running(self) -> int:
+        """How many jobs have not ended."""
+        return self._config.slots - self._free_slots()
+
     def _look_after(self, folder: JobFolder) -> JobRunner:
         runner = JobRunner(folder, command=self._command, source=self._source)
         self._runners[runner.job.job_id] = runner

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import collections
 import errno
-import fcntl
 import os
 import threading
 import time
@@ -19,7 +18,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
 
-from trainer_node.durable import fsync_folder
+from trainer_node.durable import AlreadyHeld, fsync_folder, take_lock
 from trainer_node.errors import DiskFull
 from trainer_node.spool_records import MAX_EVENT_BYTES, encode_head, encode_record, recover, whole_records
 from tunesmith.v1 import job_event_pb2
@@ -31,8 +30,8 @@ RESERVE_BYTES = 1 << 20  # kept aside so that the end of a job can be written on
 _MARK_EVERY_BYTES = 1 << 16
 
 
-class SpoolBusy(Exception):
-    """Another process is writing this spool."""
+SpoolBusy = AlreadyHeld
+"""Another process is writing this spool."""
 
 
 class SpoolWriter:
@@ -42,7 +41,7 @@ class SpoolWriter:
         """Take over the spool in `folder`, creating it if needed. Raises SpoolBusy while another process has it."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._lock = _take_lock(folder / "events.lock")
+        self._lock = take_lock(folder / "events.lock")
         self._log = os.open(folder / "events.log", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self._head = os.open(folder / "events.head", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self._durable_bytes, self._durable_seq = recover(self._log)
@@ -299,16 +298,6 @@ class SpoolReader:
 def _set_time(event: job_event_pb2.JobEvent) -> None:
     if not event.HasField("time"):
         event.time.FromNanoseconds(time.time_ns())
-
-
-def _take_lock(path: Path) -> int:
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(lock)
-        raise SpoolBusy(f"another process writes {path.parent}") from error
-    return lock
 
 
 def _reserve(path: Path) -> None:
