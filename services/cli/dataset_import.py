@@ -51,9 +51,9 @@ def import_(ctx: click.Context, file: Path, dataset: str, audio_folder: Path | N
         return
     uploading = _counter("uploading")
     with session.client() as client:
-        dataset_id, created = _find_or_create(client, dataset)
+        dataset_id, created = find_or_create(client, dataset)
         upload_missing(client, prepared.audio_files, on_file=lambda _, done, total: uploading(done + 1, total))
-        total = _add(client, dataset_id, prepared)
+        total = add_samples(client, dataset_id, prepared)
     if session.out.format == "table":
         session.out.pairs(
             [("dataset_id", dataset_id), ("added", total.added_count), ("duplicates", total.duplicate_count)]
@@ -83,7 +83,7 @@ class _Counter:
             print(f"\r{self._verb} clip {done} of {total} ", end=end, file=self._stream, flush=True)
 
 
-def _find_or_create(client: Client, name: str) -> tuple[str, bool]:
+def find_or_create(client: Client, name: str) -> tuple[str, bool]:
     """The id of the data set; one that is not there yet is created, unless an id was given."""
     from tunesmith.client.errors import ApiError
     from tunesmith.client.names import looks_like_id, resolve_dataset
@@ -98,7 +98,7 @@ def _find_or_create(client: Client, name: str) -> tuple[str, bool]:
     return client.datasets.CreateDataset(request).dataset.dataset_id, True
 
 
-def _add(client: Client, dataset_id: str, prepared: PreparedImport) -> AddSamplesResponse:
+def add_samples(client: Client, dataset_id: str, prepared: PreparedImport) -> AddSamplesResponse:
     """Send the rows. What the server refuses is told by file and line."""
     from tunesmith.client.errors import ApiError
     from tunesmith.v1 import dataset_pb2

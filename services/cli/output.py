@@ -54,7 +54,7 @@ class Output:
         from rich.console import Console
 
         color = wants_color(sys.stdout, self.color)
-        return Console(no_color=not color, highlight=False, soft_wrap=False, markup=False, emoji=False)
+        return Console(color_system="auto" if color else None, highlight=False, markup=False, emoji=False)
 
     def note(self, text: str) -> None:
         """Tell a person something that is no answer, on stderr; programs that asked for JSON are not told."""
