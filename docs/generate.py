@@ -71,7 +71,7 @@ What `--help` prints, for every command. Exit codes are explained in [Exit codes
 CONFIGURATION_INTRO = """\
 # Configuration of the programs
 
-`tunesmith control-plane` and `tunesmith node run` read a TOML file (`--config FILE`), above it the environment, above
+`tunesmith control-plane` and `tunesmith node` read a TOML file (`--config FILE`), above it the environment, above
 that flags. One file may hold the tables of both. A key that is not listed here is refused with a suggestion, and a bad
 combination with the name of its key, both before anything starts. Examples stand in [deploy](../../deploy/README.md).
 
