@@ -12,9 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
+import psycopg
+import pytest
+import pytest_asyncio
+from psycopg import sql
 
 from control_plane.db.failures import expected_failure
-from control_plane.db.pool import Database
+from control_plane.db.pool import Database, connect
 from control_plane.ports import AudioFacts, Blobs
 from control_plane.runs import commands as runs
 from control_plane.runs.model import Artefacts, Job
@@ -126,7 +130,8 @@ class Plane:
         """Give this run, before all others, to a node of its own."""
         node = await self.new_node()
         async with self.db.transaction() as conn:
-            await conn.execute("UPDATE runs SET priority = 100 WHERE run_id = %s", [run_id])
+            first = "UPDATE runs SET priority = (SELECT max(priority) + 1 FROM runs) WHERE run_id = %s"
+            await conn.execute(first, [run_id])
         claimed = await runs.claim_next(self.db, node_id=node.node_id, lease_s=60)
         assert claimed is not None and claimed[0].run_id == run_id, "another run was in the queue before it"
         return claimed[1]
@@ -174,3 +179,15 @@ async def running_plane(db: Database, blobs_dir: Path) -> AsyncIterator[Plane]:
     )
     async with serving(server) as address, grpc.aio.insecure_channel(address) as channel:
         yield Plane(db, blobs, channel, address, inspector)
+
+
+@pytest_asyncio.fixture(scope="session")
+async def plane(
+    postgres: str, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Plane]:
+    """A running control plane without loops, over a database of its own."""
+    async with await psycopg.AsyncConnection.connect(postgres, autocommit=True) as conn:
+        await conn.execute(sql.SQL("CREATE DATABASE plane TEMPLATE {}").format(sql.Identifier(migrated_template)))
+    folder = tmp_path_factory.mktemp("plane")
+    async with connect(f"{postgres} dbname=plane", pool_size=10) as db, running_plane(db, folder) as plane:
+        yield plane
