@@ -66,9 +66,9 @@ async def insert_samples(conn: Connection, *, dataset_id: str, samples: Sequence
         ids=new_ids("smp", len(samples)),
         prompts=[sample.prompt for sample, _ in samples],
         digests=[sample.audio_digest for sample, _ in samples],
-        ratings=[sample.rating for sample, _ in samples],
+        ratings=[float(sample.rating) for sample, _ in samples],
         tags=[Jsonb(sample.tags) for sample, _ in samples],
-        durations=[facts.duration_s for _, facts in samples],
+        durations=[float(facts.duration_s) for _, facts in samples],
         rates=[facts.sample_rate_hz for _, facts in samples],
         channels=[facts.channels for _, facts in samples],
     )
