@@ -48,7 +48,8 @@ SETTINGS = {
 
 _NEXT = """
 What to type next
-  tunesmith up --data-dir {data_dir}       # start it again, with this run in it; then, in another terminal:
+  tunesmith up --data-dir {data_dir}
+in one terminal, to start it again with this run in it; and in another
   tunesmith run metrics {run_id}
   tunesmith run report {run_id}
   tunesmith run submit --experiment {name} --base-model {model} --learning-rate 1e-3 --min-rating 4
@@ -210,16 +211,19 @@ def _show_result(client: Client, run: Run, data_dir: Path) -> None:
     folder = data_dir / "adapters" / f"{adapter.name}-v{adapter.version}"
     pull_adapter(client, adapter, folder)
     previews = read_list(client.runs.ListPreviews, run_pb2.ListPreviewsRequest(run_id=run.run_id)).previews
-    paths = fetch_previews(client, previews, data_dir / "previews" / run.run_id)
+    paths = fetch_previews(client, previews, data_dir / "previews" / folder.name)
     losses = list(report.training_loss.values)
-    print(f"\nAdapter  {adapter.name}@{adapter.version} ({adapter.adapter_id}) on {adapter.base_model}, in {folder}")
+    print(
+        f"\nAdapter  {adapter.name}@{adapter.version}, {adapter.adapter_id} on {adapter.base_model}; pulled to {folder}"
+    )
     print(f"Report   {report.steps} steps in {report.training_time_s:.0f} s; best loss {report.best_loss:.4g}", end="")
     print(f" at step {report.best_step}; final loss {report.final_loss:.4g}")
     if losses:
         print(f"Loss     {losses[0]:.4g} {sparkline(losses)} {losses[-1]:.4g}")
     last = max((one.step for one in previews), default=0)
-    for one in previews:
-        if one.step in (0, last):
+    for prompt_index, prompt in enumerate(run.spec.supervised.previews.preview_prompts):
+        print(f"\nListen   {prompt}")
+        for one in (one for one in previews if one.prompt_index == prompt_index and one.step in (0, last)):
             when = "before" if one.step == 0 else "after "
-            print(f"{when}   {paths[one.step, one.prompt_index, one.attempt]}   ({one.prompt})")
+            print(f"  {when} {paths[one.step, one.prompt_index, one.attempt]}")
     print(_NEXT.format(data_dir=data_dir, run_id=run.run_id, name=NAME, model=MODEL), flush=True)

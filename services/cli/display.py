@@ -129,13 +129,14 @@ class LiveDisplay:
 
         progress = self._progress
         head = Table.grid(padding=(0, 2), expand=False)
+        head.add_column(no_wrap=True, overflow="ellipsis", max_width=32)
         waiting = not progress.total_steps and progress.state not in ("SUCCEEDED", "FAILED", "CANCELLED")
-        bar = ProgressBar(total=1.0, completed=progress.share, width=40, pulse=waiting)
+        bar = ProgressBar(total=1.0, completed=progress.share, width=28, pulse=waiting)
         percent = f"{progress.share:4.0%}" if progress.total_steps else "    "
         head.add_row(Text(escape(self._title), style="bold"), bar, Text(percent), Text(progress.state, style="cyan"))
-        figures = Text("  ")
+        figures = Text("  ", no_wrap=True, overflow="ellipsis")
         for key, value in progress.facts().items():
-            figures.append(f"{key} ", style="dim").append(f"{value}   ")
+            figures.append(f"{key} ", style="dim").append(f"{value}  ")
         if waiting and progress.reason:
             figures.append(escape(progress.reason), style="dim")
         return Group(head, figures)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -47,6 +48,9 @@ cli = LazyGroup(
 def main(args: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code."""
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # gRPC writes GOAWAY and the like to stderr otherwise
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character is no reason to end
     session = Session()
     try:
         code = cli.main(args, prog_name="tunesmith", standalone_mode=False, obj=session)

@@ -24,6 +24,6 @@ def fetch_previews(client: Client, previews: Iterable[Preview], folder: Path) ->
 
 def file_name(preview: Preview) -> str:
     """`prompt0-a-calm-piano-step000040.wav`; step 0 is called base."""
-    words = re.sub(r"[^a-z0-9]+", "-", preview.prompt.lower())[:40].strip("-") or "preview"
+    words = re.sub(r"[^a-z0-9]+", "-", preview.prompt.lower())[:41].rpartition("-")[0].strip("-") or "preview"
     step = f"step{preview.step:06d}" if preview.step else "base"
     return f"prompt{preview.prompt_index}-{words}-{step}.wav"

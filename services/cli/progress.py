@@ -76,7 +76,7 @@ class Progress:
         """The epoch that is running, from 1; 0 before the training has started."""
         if not (self.total_steps and self.total_epochs):
             return 0
-        return min(self.total_epochs, int(self.share * self.total_epochs) + 1)
+        return max(1, math.ceil(self.share * self.total_epochs - 1e-9))
 
     @property
     def steps_per_s(self) -> float:
@@ -105,7 +105,7 @@ class Progress:
             shown["epoch"] = f"{self.epoch}/{self.total_epochs}"
         if self.total_steps:
             shown["step"] = f"{self.step}/{self.total_steps}"
-        names = {"loss": "loss", "eval_loss": "val", "learning_rate": "lr", "grad_norm": "grad_norm"}
+        names = {"loss": "loss", "eval_loss": "val", "learning_rate": "lr", "grad_norm": "grad"}
         for name, label in names.items():
             if name in self.metrics:
                 shown[label] = f"{self.metrics[name]:.4g}"
