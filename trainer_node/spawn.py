@@ -32,7 +32,7 @@ def spawn(
         counter = oom_counter()
         kills = oom_kills(counter)
         popen = subprocess.Popen(
-            [*command, str(folder.path)],
+            [*command, str(folder.path.absolute())],  # the child starts in that folder
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
