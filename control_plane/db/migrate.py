@@ -33,14 +33,23 @@ def migrate(dsn: str) -> None:
 
     Raises DatabaseTooNew, DatabaseTooOld, DatabaseUnreachable.
     """
+    try:
+        psycopg.conninfo.conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError as error:
+        what = f"the DSN cannot be read: {_one_line(error)}; it is a libpq connection string"
+        raise DatabaseUnreachable(what) from error
     engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(dsn), poolclass=NullPool)
     try:
         with engine.begin() as connection:
             _migrate(connection)
     except OperationalError as error:
-        raise DatabaseUnreachable(f"the database cannot be used: {str(error.orig).strip()}; check the DSN") from error
+        raise DatabaseUnreachable(f"the database cannot be used: {_one_line(error.orig)}; check the DSN") from error
     finally:
         engine.dispose()
+
+
+def _one_line(error: BaseException | None) -> str:
+    return " ".join(str(error).split())
 
 
 def _migrate(connection: Connection) -> None:

@@ -44,7 +44,9 @@ async def test_samples_come_back_in_the_order_they_were_added(registry: Registry
 
 async def test_every_refused_row_is_named_and_nothing_is_stored(registry: Registry):
     dataset = await registry.dataset(clip("good"))
-    inspector = FakeInspector({digest_of("torn"): "the file ends early; export it again", digest_of("gone"): "not here"})
+    inspector = FakeInspector(
+        {digest_of("torn"): "the file ends early; export it again", digest_of("gone"): "not here"}
+    )
 
     with pytest.raises(SampleInvalid, match=r"2 of 4 samples were refused and none was stored") as caught:
         samples = [clip("new"), clip("torn"), clip("good"), clip("gone")]
@@ -82,11 +84,14 @@ async def test_the_export_is_the_same_bytes_for_ever(registry: Registry):
 
     again = await create_version(registry.db, registry.blobs, dataset_id=dataset.dataset_id)
     jsonl = registry.blobs.stored[version.digest]
-    assert jsonl == (
-        f'{{"audio_digest":"{digest_of("drum")}","duration_s":2.5,"prompt":"a drum","rating":2.0,'
-        '"tags":{"a":"ä","b":"2"}}\n'
-        f'{{"audio_digest":"{digest_of("harp")}","duration_s":2.5,"prompt":"a harp","rating":4.5,"tags":{{}}}}\n'
-    ).encode()
+    assert (
+        jsonl
+        == (
+            f'{{"audio_digest":"{digest_of("drum")}","duration_s":2.5,"prompt":"a drum","rating":2.0,'
+            '"tags":{"a":"ä","b":"2"}}\n'
+            f'{{"audio_digest":"{digest_of("harp")}","duration_s":2.5,"prompt":"a harp","rating":4.5,"tags":{{}}}}\n'
+        ).encode()
+    )
     assert (version.number, version.sample_count, version.size_bytes) == (1, 2, len(jsonl))
     assert (again.number, again.sample_count) == (2, 3)
     assert registry.blobs.stored[again.digest].startswith(jsonl)

@@ -176,7 +176,7 @@ async def test_after_an_outage_every_lease_first_gets_a_full_term(registry: Regi
 
 
 async def test_a_lease_is_never_shortened(registry: Registry):
-    _, job = await registry.running()
+    await registry.running()
     async with registry.db.transaction() as conn:
         await execute(conn, "UPDATE jobs SET lease_until = now() + interval '1 hour'")
 

@@ -39,9 +39,17 @@ async def events(registry: Registry, run: Run | Job) -> list[tuple[str | None, s
 async def test_a_new_run_is_queued_with_nothing_left_open(registry: Registry):
     experiment = await registry.experiment()
 
-    run = await registry.queued(experiment, spec=supervised(epochs=3), display_name="try", priority=5, labels={"a": "b"})
+    run = await registry.queued(
+        experiment, spec=supervised(epochs=3), display_name="try", priority=5, labels={"a": "b"}
+    )
 
-    assert (run.state, run.attempt, run.kind, run.priority, run.labels) == (RunState.QUEUED, 0, "supervised", 5, {"a": "b"})
+    assert (run.state, run.attempt, run.kind, run.priority, run.labels) == (
+        RunState.QUEUED,
+        0,
+        "supervised",
+        5,
+        {"a": "b"},
+    )
     training = run.spec.supervised.training
     assert (training.epochs, training.batch_size, training.learning_rate) == (3, 8, 0.0002)
     assert await events(registry, run) == [(None, "queued", "client")]
@@ -178,7 +186,7 @@ async def test_a_stale_attempt_cannot_finish_a_run(registry: Registry):
     await registry.begin(second)
 
     for write in (registry.finish(first, SUCCEEDED), registry.finish(first, FAILED), registry.begin(first)):
-        with pytest.raises(LeaseLost, match="attempt 1 of run_.* is over; stop its job"):
+        with pytest.raises(LeaseLost, match=r"attempt 1 of run_.* is over; stop its job"):
             await write
 
     assert (await registry.get(run)).state is RunState.RUNNING

@@ -91,7 +91,8 @@ class FakeTrainer:
         self._answer(node)
         if node.name in self.refusals:
             raise NodeRefused("no", given_reason=self.refusals[node.name])
-        self.started.append(job)
+        if job.job_id not in {known.job_id for known in self.started}:
+            self.started.append(job)
 
     async def stop_job(self, node: Node, job_id: str, grace_s: float) -> None:
         self._answer(node)
