@@ -187,4 +187,6 @@ def _pack(message: Message) -> any_pb2.Any:
 
 
 def _cut(text: str, characters: int) -> str:
+    """`text` as a protobuf string can hold it, no longer than `characters`."""
+    text = text.encode("utf-8", "replace").decode()  # a file name may bring lone surrogates
     return text if len(text) <= characters else text[: characters - 1] + "…"

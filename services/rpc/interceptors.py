@@ -33,6 +33,11 @@ OWN_METHODS = "/tunesmith.v1."
 UNARY_CAP_S = 30.0  # no unary call holds a database connection for longer, whatever its caller allows
 UNARY_DEFAULT_S = 10.0  # where the caller sets no deadline
 
+LONG_S = {OWN_METHODS + "DatasetService/AddSamples": 600.0}  # decodes up to 1,000 clips, with no connection held
+
+# Said every few seconds by every node: worth a line only where it goes wrong.
+PERIODIC = frozenset({OWN_METHODS + "NodeService/RegisterNode", OWN_METHODS + "TrainerService/GetJobs"})
+
 log = structlog.get_logger()
 
 Handler = Any  # grpc.RpcMethodHandler; grpc types it by request and response, which an interceptor does not know
@@ -111,7 +116,7 @@ async def _identified(call: Call) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _logged(call: Call) -> AsyncIterator[None]:
-    """One line a call, however it ends."""
+    """One line a call, however it ends; at level debug for a periodic one that went well."""
     begun, peer = time.perf_counter(), call.context.peer()  # grpc forgets the peer when the call ends
     call.code = "CANCELLED"  # unless it comes to an answer
     try:
@@ -120,7 +125,8 @@ async def _logged(call: Call) -> AsyncIterator[None]:
     finally:
         ms = round((time.perf_counter() - begun) * 1000, 2)
         reason = {"reason": call.reason} if call.reason else {}
-        log.info("rpc_served", code=call.code, ms=ms, peer=peer, **reason)
+        say = log.debug if call.method in PERIODIC and call.code == "OK" else log.info
+        say("rpc_served", code=call.code, ms=ms, peer=peer, **reason)
 
 
 @asynccontextmanager
@@ -147,7 +153,10 @@ async def _abort(call: Call, failure: TunesmithError) -> None:
 async def _deadline(call: Call, *, applies: bool) -> AsyncIterator[None]:
     """Ends a unary call at its caller's deadline, at 30 s at the latest, at 10 s where there is none."""
     remaining = call.context.time_remaining() if applies else None
-    limit = min(remaining, UNARY_CAP_S) if remaining is not None else UNARY_DEFAULT_S
+    cap_s, default_s = UNARY_CAP_S, UNARY_DEFAULT_S
+    if call.method in LONG_S:
+        cap_s = default_s = LONG_S[call.method]
+    limit = min(remaining, cap_s) if remaining is not None else default_s
     timer = asyncio.timeout(limit if applies else None)
     try:
         async with timer:

@@ -90,3 +90,12 @@ def test_anything_unforeseen_is_internal_and_keeps_its_text_to_itself():
 
     assert failure.reason == "INTERNAL"
     assert "secret" not in failure.message and "req-1" in failure.message
+
+
+def test_a_text_that_is_no_unicode_is_still_answered():
+    error = InvalidField("no file \udcff; check the path", fields=[FieldProblem("\udcff", "\udcff")], path="\udcff")
+
+    reply = answer(error, request_id="req-1")
+
+    assert reply.message == "no file ?; check the path"
+    assert details_of(reply.details).fields == {"?": "?"}

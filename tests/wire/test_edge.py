@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 import time
 
 import grpc
@@ -11,7 +13,7 @@ from structlog.testing import capture_logs
 
 from services.rpc import interceptors
 from services.rpc.errors import GoingDown
-from services.rpc.server import build_server, serving
+from services.rpc.server import ServerOptions, build_server, serving
 from services.settings import ConfigError
 from tests.support.edge import edge, refusal
 from tunesmith.errors import FieldProblem, InvalidField
@@ -187,6 +189,14 @@ async def test_a_caller_cannot_ask_for_more_time_than_the_cap(monkeypatch):
     assert refused.reason == "DEADLINE_EXCEEDED"
 
 
+async def test_a_method_that_works_for_long_has_a_cap_of_its_own(monkeypatch):
+    monkeypatch.setattr(interceptors, "UNARY_CAP_S", 0.01)
+    monkeypatch.setattr(interceptors, "UNARY_DEFAULT_S", 0.01)
+    monkeypatch.setattr(interceptors, "LONG_S", {"/tunesmith.v1.RunService/GetRun": 5.0})
+    async with edge([Runs(lambda: asyncio.sleep(0.1))]) as channel:
+        assert await get_run(channel) == await get_run(channel, timeout=60)
+
+
 async def test_a_stream_has_no_deadline_of_the_servers(monkeypatch):
     monkeypatch.setattr(interceptors, "UNARY_DEFAULT_S", 0.05)
     async with edge([Runs(lambda: asyncio.sleep(0.2))]) as channel:
@@ -215,6 +225,18 @@ async def test_a_call_leaves_one_line_in_the_log():
     (line,) = [line for line in lines if line["event"] == "rpc_served"]
     assert line["code"] == "INVALID_ARGUMENT" and line["reason"] == "INVALID_FIELD"
     assert line["ms"] >= 0 and line["peer"].startswith("ipv4:127.0.0.1")
+
+
+async def test_what_nodes_say_every_few_seconds_is_no_news(monkeypatch):
+    monkeypatch.setattr(interceptors, "PERIODIC", frozenset({"/tunesmith.v1.RunService/GetRun"}))
+    with capture_logs() as lines:
+        async with edge([Runs(lambda: asyncio.sleep(0))]) as channel:
+            await get_run(channel)
+        async with edge([Runs(raising(KeyError()))]) as channel:
+            await refusal(get_run(channel))
+
+    served = [(line["code"], line["log_level"]) for line in lines if line["event"] == "rpc_served"]
+    assert served == [("OK", "debug"), ("INTERNAL", "info")]
 
 
 async def test_a_caller_that_leaves_ends_the_servicers_work():
@@ -257,6 +279,41 @@ async def test_going_down_lets_a_unary_call_end():
             await asyncio.sleep(0.05)
 
         assert await call == run_pb2.GetRunResponse()
+
+
+CLIENT = """
+import sys
+import grpc
+from tunesmith.v1 import run_pb2, run_pb2_grpc
+channel = grpc.insecure_channel(sys.argv[1])
+for frame in run_pb2_grpc.RunServiceStub(channel).WatchRun(run_pb2.WatchRunRequest(run_id="run_" + "0" * 26)):
+    print("watching", flush=True)
+"""
+
+
+async def test_a_frozen_caller_is_noticed_within_seconds():
+    ended = asyncio.Event()
+
+    async def act() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.set()
+
+    options = ServerOptions(keepalive_s=1, ping_timeout_s=1, grace_s=0)
+    async with serving(build_server([Runs(act)], listen="127.0.0.1:0", options=options)) as address:
+        client = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", CLIENT, address),
+            stdout=asyncio.subprocess.PIPE,
+            env={"PYTHONPATH": "proto", "PATH": "/usr/bin:/bin", "GRPC_VERBOSITY": "ERROR"},
+        )
+        assert client.stdout is not None and await client.stdout.readline() == b"watching\n"
+        client.send_signal(signal.SIGSTOP)
+        try:
+            await asyncio.wait_for(ended.wait(), 8)
+        finally:
+            client.kill()
+            await client.wait()
 
 
 async def test_a_second_server_on_a_port_is_refused_with_a_sentence():
