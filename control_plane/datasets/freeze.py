@@ -6,12 +6,13 @@ bytes can be stored before; a failure in between leaves a blob that nothing name
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from dataclasses import dataclass
 
 from control_plane.datasets import store, version_store
 from control_plane.datasets.model import DatasetVersion, export
-from control_plane.db.connection import Connection
+from control_plane.db.connection import Connection, execute
 from control_plane.db.pool import Database
 from control_plane.errors import DatasetEmpty
 from control_plane.ids import new_id
@@ -38,7 +39,8 @@ async def select(db: Database, *, dataset_id: str, min_rating: float | None) -> 
             advice = "add samples first" if highest is None else f"lower min_rating; the highest rating is {highest:g}"
             raise DatasetEmpty(f"no sample of {dataset_id} passes the filter; {advice}", dataset_id=dataset_id)
     sample_ids = tuple(sample.sample_id for sample in samples)
-    return Selection(dataset_id=dataset_id, min_rating=min_rating, sample_ids=sample_ids, jsonl=export(samples))
+    jsonl = await asyncio.to_thread(export, samples)
+    return Selection(dataset_id=dataset_id, min_rating=min_rating, sample_ids=sample_ids, jsonl=jsonl)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +58,8 @@ async def store_bytes(blobs: Blobs | None, selection: Selection) -> Stored:
 
 
 async def insert(conn: Connection, stored: Stored) -> DatasetVersion:
-    """The rows of the new version."""
+    """The rows of the new version. A long list of samples may take longer than other statements do."""
+    await execute(conn, "SET LOCAL statement_timeout = '60s'")
     return await version_store.insert(
         conn,
         dataset_version_id=new_id("dsv"),

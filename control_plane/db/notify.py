@@ -31,8 +31,9 @@ def run_topic(run_id: str) -> str:
 
 async def notify(conn: Connection, *topics: str) -> None:
     """Wake these topics in every control plane when the transaction commits."""
-    for topic in topics:
-        await execute(conn, "SELECT pg_notify(%(channel)s, %(topic)s)", channel=CHANNEL, topic=topic)
+    sql = "SELECT pg_notify(%(channel)s, topic) FROM unnest(%(topics)s::text[]) AS topic"
+    if topics:
+        await execute(conn, sql, channel=CHANNEL, topics=list(topics))
 
 
 class Hub:
@@ -74,7 +75,7 @@ class Hub:
                     self.wake_all()
                     async for notification in conn.notifies():
                         self.wake(notification.payload)
-            except psycopg.OperationalError as error:
+            except (psycopg.Error, OSError) as error:
                 log.warning("listen_lost", error=str(error).strip(), retry_s=pause_s)
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, RECONNECT_MAX_S)

@@ -78,7 +78,7 @@ async def open_database(config: DatabaseConfig) -> AsyncIterator[Database]:
     async with contextlib.AsyncExitStack() as stack:
         dsn = config.dsn
         if not dsn:
-            # imported here, since they cost a second and servers of others need only one of them
+            # imported where it is needed, like alembic below: every store imports this module
             from control_plane.db.embedded import embedded_postgres
 
             dsn = await stack.enter_async_context(embedded_postgres(config.data_dir))

@@ -70,7 +70,7 @@ def owner(
         text=True,
         env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
         cwd="/",
-        **options,  # type: ignore[call-overload]
+        **options,
     )
     assert process.stdin and process.stdout
     try:
@@ -286,7 +286,7 @@ def _runs(python: str, who: dict[str, object]) -> bool:
             cwd="/",
             capture_output=True,
             check=False,
-            **who,  # type: ignore[call-overload]
+            **who,
         )
         return tried.returncode == 0
     return False
