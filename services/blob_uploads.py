@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ class BlobUploads:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._busy: set[str] = set()
+        self._open: dict[str, PartialBlob] = {}
 
     def received_bytes(self, digest: str) -> int:
         """How much of an interrupted upload is here; 0 for none."""
@@ -45,26 +46,27 @@ class BlobUploads:
         self._tidy()
         with FullDiskNamed(self._folder):
             self._require_room(size - offset)
-        path = self._partial(digest)
-        if digest in self._busy:
+        path, other = self._partial(digest), self._open.get(digest)
+        if other is not None and offset > 0:
+            other.displace()  # its sender lost the connection, came back, and is faster than our noticing
+            other = None
+        if other is not None:
             # the same bytes by two ways at once: this one works in a file of its own, from the beginning
             path = path.with_name(f"{digest}.{time.monotonic_ns()}")
         received = path.stat().st_size if path.exists() else 0
         if offset not in (0, received):
-            what = (
-                f"{received} bytes of blob {digest} have arrived, so data for offset {offset} does not go on from there"
-            )
+            what = f"{received} bytes of blob {digest} have arrived, so offset {offset} is not where it goes on"
             raise UploadOffset(f"{what}; go on from offset {received}", offset=received)
-        mine = digest not in self._busy
-        self._busy.add(digest)
-        try:
-            with PartialBlob(path, digest, size=size, offset=offset) as partial:
+        with PartialBlob(path, digest, size=size, offset=offset) as partial:
+            if other is None:
+                self._open[digest] = partial
+            try:
                 yield partial
-        finally:
-            if mine:
-                self._busy.discard(digest)
-            else:
-                path.unlink(missing_ok=True)
+            finally:
+                if self._open.get(digest) is partial:
+                    del self._open[digest]
+                if other is not None:
+                    partial.drop()
 
     def _partial(self, digest: str) -> Path:
         if len(digest) != 64 or not digest.isalnum():
@@ -80,7 +82,7 @@ class BlobUploads:
     def _tidy(self) -> None:
         """Remove partial files that are too old, and the oldest where there are too many."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        idle = [path for path in self._folder.iterdir() if path.name.partition(".")[0] not in self._busy]
+        idle = [path for path in self._folder.iterdir() if path.name.partition(".")[0] not in self._open]
         idle.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         for place, path in enumerate(idle):
             if place >= MAX_PARTIALS or time.time() - path.stat().st_mtime > KEEP_PARTIAL_S:
@@ -95,8 +97,15 @@ class PartialBlob:
         self._digest, self._size = digest, size
         self._offset = offset
         self._sha256 = hashlib.sha256()
+        self._writing = threading.Lock()
+        self._displaced = False
         with FullDiskNamed(path.parent):
             self._file = path.open("r+b" if path.exists() else "w+b")
+
+    def displace(self) -> None:
+        """Write nothing more: another upload goes on with this file."""
+        with self._writing:
+            self._displaced = True
 
     def begin(self) -> None:
         """Take up what is here already: it has to be read once, for its digest."""
@@ -121,7 +130,9 @@ class PartialBlob:
             self.drop()
             what = f"more than the {self._size} bytes announced for blob {self._digest} came"
             raise BlobCorrupt(f"{what}; upload it again with its true size", digest=self._digest)
-        with FullDiskNamed(self.path.parent):
+        with FullDiskNamed(self.path.parent), self._writing:
+            if self._displaced:
+                raise UploadOffset("another upload of this blob has gone on with it; ask GetUpload", offset=offset)
             self._file.write(data)
             self._file.flush()
         self._sha256.update(data)
@@ -140,5 +151,6 @@ class PartialBlob:
             os.fsync(self._file.fileno())
 
     def drop(self) -> None:
-        """Forget what arrived."""
-        self.path.unlink(missing_ok=True)
+        """Forget what arrived, unless another upload goes on with it."""
+        if not self._displaced:
+            self.path.unlink(missing_ok=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -112,6 +111,35 @@ def gapless(events: list[job_event_pb2.JobEvent], after_seq: int = 0) -> bool:
     return [event.seq for event in events] == list(range(after_seq + 1, after_seq + 1 + len(events)))
 
 
+def end_of(events: list[job_event_pb2.JobEvent]) -> job_event_pb2.JobFinished:
+    """The end of a job; it is the last event and the only end."""
+    assert events[-1].HasField("finished")
+    assert not any(event.HasField("finished") for event in events[:-1])
+    return events[-1].finished
+
+
+def has_line(text: str) -> Callable[[job_event_pb2.JobEvent], bool]:
+    """Whether an event holds this log line."""
+    return lambda event: text in event.logs.lines
+
+
+def has_step(step: int) -> Callable[[job_event_pb2.JobEvent], bool]:
+    """Whether an event holds metrics of a step or a later one."""
+    return lambda event: event.HasField("metrics") and event.metrics.steps[-1] >= step
+
+
+async def settled(jobs: Jobs) -> None:
+    """Wait until every process that has told its end is gone, too."""
+    await eventually(lambda: all(status.state == trainer_pb2.JOB_STATE_ENDED for status in jobs.statuses()))
+
+
+async def eventually(holds: Callable[[], bool], *, within_s: float = 10) -> None:
+    """Wait for something that another process or a loop brings about without telling."""
+    async with asyncio.timeout(within_s):
+        while not holds():  # noqa: ASYNC110 - there is no event to wait for, see above
+            await asyncio.sleep(0.01)
+
+
 async def gone(pid: int, *, within_s: float = 5) -> bool:
     """Whether a process is gone (a zombie counts as gone) within some seconds."""
     deadline = time.monotonic() + within_s
@@ -124,8 +152,3 @@ async def gone(pid: int, *, within_s: float = 5) -> bool:
             return True
         await asyncio.sleep(0.02)
     return False
-
-
-def kill(pid: int, number: int) -> None:
-    """Send a signal."""
-    os.kill(pid, number)

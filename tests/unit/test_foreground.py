@@ -1,0 +1,136 @@
+"""A training in the foreground: the same engine and the same ends, with no control plane."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.support.fake_child import ENGINES
+from trainer_node import __main__, checkpoints, foreground
+from trainer_node.event_lines import lines_of
+from trainer_node.foreground import run_foreground
+from trainer_node.stop_signal import ctrl_c
+from trainer_node.training import TrainingSample
+from tunesmith.errors import InvalidField
+from tunesmith.v1 import job_event_pb2, job_spec_pb2
+
+
+@pytest.fixture(autouse=True)
+def fake_engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Engines of seconds; the LoRA rank says which."""
+    names = list(ENGINES)
+
+    def train(job, telemetry, blobs, stop):
+        return ENGINES[names[job.job.spec.supervised.adapter.lora_r - 1]](job, telemetry, blobs, stop)
+
+    monkeypatch.setattr(foreground, "engine_for", lambda kind: train)
+
+
+def spec_for(engine: str, *, epochs: int = 3) -> job_spec_pb2.JobSpec:
+    spec = job_spec_pb2.JobSpec()
+    spec.supervised.adapter.base_model = "tiny"
+    spec.supervised.adapter.lora_r = list(ENGINES).index(engine) + 1
+    spec.supervised.training.epochs = epochs
+    return spec
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> list[TrainingSample]:
+    clip = tmp_path / "clip.wav"
+    clip.write_bytes(b"sound")
+    return [TrainingSample(prompt="p", audio_path=clip, audio_digest="0" * 64)]
+
+
+def test_events_are_numbered_and_the_end_is_the_last(tmp_path: Path, samples: list[TrainingSample]) -> None:
+    events: list[job_event_pb2.JobEvent] = []
+
+    end = run_foreground(
+        spec_for("quick"), samples, models_dir=tmp_path, output_dir=tmp_path / "out", on_event=events.append
+    )
+
+    assert end.HasField("succeeded")
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    assert events[-1].finished == end
+    assert any("event=checkpoint step=1" in line for event in events for line in lines_of(event))
+
+
+def test_a_failure_is_an_end_not_an_exception(
+    tmp_path: Path, samples: list[TrainingSample], capfd: pytest.CaptureFixture[str]
+) -> None:
+    end = run_foreground(
+        spec_for("raising"), samples, models_dir=tmp_path, output_dir=tmp_path / "out", on_event=lambda event: None
+    )
+
+    assert end.failed.reason == "TRAINING_CRASHED"
+    assert "Traceback" in capfd.readouterr().err
+
+
+def test_an_output_folder_with_a_training_is_not_overwritten(tmp_path: Path, samples: list[TrainingSample]) -> None:
+    with checkpoints.CheckpointFolder(tmp_path / "out" / "checkpoints", keep=1).commit(3) as folder:
+        (folder / "adapter.safetensors").write_text("weights of step 3")
+
+    def run(*, resume: bool) -> job_event_pb2.JobFinished:
+        return run_foreground(
+            spec_for("quick"),
+            samples,
+            models_dir=tmp_path,
+            output_dir=tmp_path / "out",
+            on_event=lambda event: None,
+            resume=resume,
+        )
+
+    with pytest.raises(InvalidField, match="go on with it by --resume"):
+        run(resume=False)
+    assert run(resume=True).HasField("succeeded")
+
+
+def test_there_must_be_something_to_resume(tmp_path: Path, samples: list[TrainingSample]) -> None:
+    with pytest.raises(InvalidField, match="start without --resume"):
+        run_foreground(
+            spec_for("quick"),
+            samples,
+            models_dir=tmp_path,
+            output_dir=tmp_path / "out",
+            on_event=lambda event: None,
+            resume=True,
+        )
+
+
+def test_ctrl_c_once_finishes_the_step_and_leaves_a_checkpoint(tmp_path: Path, samples: list[TrainingSample]) -> None:
+    told: list[str] = []
+
+    def interrupt_at_5(event: job_event_pb2.JobEvent) -> None:
+        if event.HasField("metrics") and event.metrics.steps[0] == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with ctrl_c(lambda: told.append("first")) as stop:
+        end = run_foreground(
+            spec_for("steady"),
+            samples,
+            models_dir=tmp_path,
+            output_dir=tmp_path / "out",
+            on_event=interrupt_at_5,
+            stop=stop,
+        )
+
+    assert told == ["first"]
+    assert end.cancelled.checkpoint_step == 5
+
+
+def test_ctrl_c_twice_stops_now() -> None:
+    with pytest.raises(KeyboardInterrupt), ctrl_c(lambda: None):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_the_program_says_what_is_wrong_with_its_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    job = tmp_path / "job.yaml"
+    job.write_text("supervised:\n  training:\n    learing_rate: 1e-4\n")
+
+    code = __main__.main([str(job), "--dataset", str(tmp_path / "none.jsonl"), "--output", str(tmp_path / "out")])
+
+    assert code == 2
+    assert "did you mean learning_rate?" in capsys.readouterr().err
