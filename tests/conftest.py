@@ -1,3 +1,3 @@
 """Fixtures of every test: each plugin is a file of tests/support."""
 
-pytest_plugins = ["tests.support.control_plane", "tests.support.database"]
+pytest_plugins = ["tests.support.installation", "tests.support.control_plane", "tests.support.database"]
