@@ -115,3 +115,19 @@ async def test_a_download_from_nowhere_is_refused(plane: Plane):
     assert (await refusal(call(path="../secret"))).reason == "INVALID_FIELD"
     past = await refusal(call(path="a.json", offset=3))
     assert past.reason == "OFFSET_OUT_OF_RANGE" and "2 bytes" in past.text
+
+
+async def test_a_hundred_idle_watchers_hold_nobody_up(plane: Plane):
+    run = await plane.new_run()
+    watches = [watch(plane, run.run_id) for _ in range(100)]
+    for each in watches:
+        await each.read()
+
+    async with asyncio.timeout(5):
+        answers = await asyncio.gather(
+            *(plane.runs.GetRun(run_pb2.GetRunRequest(run_id=run.run_id)) for _ in range(100))
+        )
+
+    assert {answer.run.run_id for answer in answers} == {run.run_id}
+    for each in watches:
+        each.cancel()
