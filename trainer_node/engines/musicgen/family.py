@@ -19,8 +19,10 @@ from typing import Any, TypedDict
 
 import numpy as np
 import torch
+from huggingface_hub import HfApi
 from numpy.typing import NDArray
 from peft import LoraConfig, get_peft_model
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoTokenizer, MusicgenForConditionalGeneration
 
@@ -32,6 +34,9 @@ _LAYER = r"decoder\.model\.decoder\.layers\.\d+\."
 _ATTENTION = _LAYER + r"(self_attn|encoder_attn)\.(q_proj|k_proj|v_proj|out_proj)"
 _FFN = _LAYER + r"(fc1|fc2)"
 _REST = r"enc_to_dec_proj|decoder\.lm_heads\.\d+|decoder\.model\.decoder\.embed_tokens\.\d+"
+
+# What transformers and safetensors raise over a model that is missing, cut or foreign.
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, ImportError, SafetensorError)
 
 # Anchored at the decoder, so that nothing in T5 or EnCodec can match.
 LORA_TARGETS = {
@@ -120,27 +125,46 @@ class BaseModel:
 def load_base(source: Path | str, *, name: str) -> BaseModel:
     """Load a base model from a folder or by Hugging Face id. Raises BaseModelUnavailable with the next step.
 
-    Only safetensors are read: weights in pickles could run code.
+    An id that was fetched before is read from the cache, without asking the network.
     """
     try:
-        model = MusicgenForConditionalGeneration.from_pretrained(source, dtype=torch.float32, use_safetensors=True)
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError, KeyError, RuntimeError, AttributeError, ImportError) as error:
-        raise BaseModelUnavailable(_why_unavailable(source, name, error), base_model=name) from error
+        model, tokenizer = _read(source)
+    except _UNREADABLE as error:
+        if isinstance(source, Path):
+            why = f"the base model folder {name!r} cannot be read: {_first_line(error)}"
+            raise BaseModelUnavailable(f"{why}; copy the whole model folder again", base_model=name) from error
+        model, tokenizer = _fetch(source)
     model.requires_grad_(False)
     model.eval()
     _switch_dropout_off(model)
     return BaseModel(name=name, model=model, tokenizer=tokenizer)
 
 
-def _why_unavailable(source: Path | str, name: str, error: Exception) -> str:
-    detail = str(error).strip().partition("\n")[0][:300]
-    if isinstance(source, Path):
-        return f"the base model folder {name!r} cannot be read: {detail}; copy the whole model folder again"
-    return (
-        f"the base model {name!r} is neither in the models directory nor could it be fetched from Hugging Face "
-        f"({detail}); on a machine without internet, put its folder into the models directory"
+def _fetch(hub_id: str) -> tuple[Any, Any]:
+    try:
+        # One question that fails at once: without a network, from_pretrained retries for most of a minute.
+        kind = (HfApi().model_info(hub_id, timeout=10).config or {}).get("model_type", "musicgen")
+        if kind != "musicgen":
+            raise ValueError(f"its type is {kind!r}, not 'musicgen'")
+        return _read(hub_id, local_files_only=False)
+    except Exception as error:  # a network and its library can fail in any way; each means the same to the user
+        raise BaseModelUnavailable(
+            f"the base model {hub_id!r} is neither in the models directory nor could it be fetched from Hugging Face "
+            f"({_first_line(error)}); on a machine without internet, put its folder into the models directory",
+            base_model=hub_id,
+        ) from error
+
+
+def _read(source: Path | str, *, local_files_only: bool = True) -> tuple[Any, Any]:
+    """Model and tokenizer. Only safetensors are read: weights in pickles could run code."""
+    model = MusicgenForConditionalGeneration.from_pretrained(
+        source, dtype=torch.float32, use_safetensors=True, local_files_only=local_files_only
     )
+    return model, AutoTokenizer.from_pretrained(source, local_files_only=local_files_only)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:300]
 
 
 def _switch_dropout_off(model: torch.nn.Module) -> None:

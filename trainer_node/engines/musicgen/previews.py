@@ -36,6 +36,9 @@ class CachedText(torch.nn.Module):
     def get_output_embeddings(self) -> None:
         """What transformers asks every text encoder for; T5's encoder has none."""
 
+    def get_input_embeddings(self) -> None:
+        """What transformers asks for when activations are to be computed again; none are embedded here any more."""
+
     def forward(self, input_ids: Tensor, **_: object) -> BaseModelOutput:
         """The states of one unpadded prompt."""
         text_LD = self.states[tuple(input_ids[0].tolist())]

@@ -1,0 +1,46 @@
+"""Real trainings of tiny models. The models are built once; so is the feature cache, which is keyed by content."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.training.studio import Studio
+from trainer_node.engines.musicgen.family import BaseModel, load_base
+from trainer_node.engines.musicgen.tiny import make_tiny
+
+
+@pytest.fixture(scope="session")
+def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models directory with `tiny` and `tiny-stereo`."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("models")
+    make_tiny(folder / "tiny")
+    make_tiny(folder / "tiny-stereo", stereo=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The feature cache of all tests but those about it."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def studio(tmp_path: Path, models_dir: Path, cache_dir: Path) -> Studio:
+    """A bench with a folder of its own."""
+    return Studio(tmp_path, models_dir, cache_dir)
+
+
+@pytest.fixture
+def base(models_dir: Path) -> BaseModel:
+    """A fresh mono base model."""
+    return load_base(models_dir / "tiny", name="tiny")
+
+
+@pytest.fixture
+def stereo_base(models_dir: Path) -> BaseModel:
+    """A fresh stereo base model."""
+    return load_base(models_dir / "tiny-stereo", name="tiny-stereo")
