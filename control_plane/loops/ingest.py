@@ -17,6 +17,7 @@ from types import TracebackType
 import structlog
 
 from control_plane.config import DispatchConfig
+from control_plane.db.failures import expected_failure
 from control_plane.db.pool import Database
 from control_plane.errors import BlobCorrupt, LeaseLost, NodeRefused, NodeUnreachable
 from control_plane.loops.inbox import Inbox, closed_after
@@ -82,10 +83,12 @@ class Ingest:
             except LeaseLost:
                 await self._stop(job)
                 return
-            except (TunesmithError, EventGap) as error:
-                log.warning("ingest_interrupted", run_id=job.run_id, job_id=job.job_id, error=str(error))
-            except Exception as error:  # the database is away, or a bug: said each time, and tried ever later
-                log.error("ingest_failed", run_id=job.run_id, job_id=job.job_id, exc_info=error)
+            except Exception as error:  # never the end of it: said each time, and tried ever later
+                known = error if isinstance(error, TunesmithError | EventGap) else expected_failure(error)
+                if known is not None:
+                    log.warning("ingest_interrupted", run_id=job.run_id, job_id=job.job_id, error=str(known))
+                else:
+                    log.error("ingest_failed", run_id=job.run_id, job_id=job.job_id, exc_info=error)
             if time.monotonic() - began > RETRY_MAX_S:
                 pause_s = RETRY_S
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -19,6 +20,7 @@ from control_plane.loops import ingest as loop
 from control_plane.loops.inbox import CAPACITY_BYTES, Inbox
 from control_plane.loops.ingest import Ingest
 from control_plane.nodes.model import Node
+from control_plane.ports import Blobs
 from control_plane.runs import commands as runs
 from control_plane.runs.model import Job, RunState
 from control_plane.telemetry import commands
@@ -28,6 +30,7 @@ from tests.support.telemetry_load import logs_event, metrics_event
 from tunesmith.v1 import blob_pb2, job_event_pb2, run_pb2, trainer_pb2
 
 Frame = trainer_pb2.StreamJobEventsResponse
+Events = Sequence[job_event_pb2.JobEvent]
 HEARTBEAT = Frame(heartbeat=run_pb2.Heartbeat())
 
 
@@ -299,6 +302,41 @@ async def test_a_job_whose_attempt_is_over_is_stopped_on_its_node(registry):
         await until(stopped)
 
     assert await texts(registry.db) == []
+
+
+async def test_a_lone_event_is_stored_at_once_and_a_busy_stream_in_few_batches(registry, monkeypatch):
+    monkeypatch.setattr(loop, "BATCH_S", 0.2)
+    await claimed(registry)
+    trainer = Spool(STARTED)
+    stored: list[tuple[float, int]] = []
+    apply = commands.apply_events
+
+    async def watched(db: Database, blobs: Blobs, job: Job, events: Events, *, lease_s: float) -> commands.Applied:
+        applied = await apply(db, blobs, job, events, lease_s=lease_s)
+        stored.append((time.monotonic(), applied.last_seq))
+        return applied
+
+    async def up_to(seq: int) -> None:
+        async def there() -> bool:
+            return bool(stored) and stored[-1][1] >= seq
+
+        await until(there)
+
+    monkeypatch.setattr(commands, "apply_events", watched)
+    async with ingesting(registry, trainer):
+        await up_to(1)
+        await asyncio.sleep(0.3)
+        added = time.monotonic()
+        await trainer.add(logs_event(2, ["alone"]))
+        await up_to(2)
+        delay_s = stored[-1][0] - added
+        for seq in range(3, 103):
+            await trainer.add(logs_event(seq, ["one of many"]))
+            await asyncio.sleep(0.005)
+        await up_to(102)
+
+    assert delay_s < 0.15
+    assert len(stored) < 20
 
 
 async def test_only_jobs_that_a_node_has_are_followed(registry):
