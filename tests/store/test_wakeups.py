@@ -62,9 +62,11 @@ async def test_a_transaction_that_fails_wakes_nobody(registry: Registry):
 async def test_a_listener_that_was_cut_off_listens_again_and_wakes_everyone(db: Database):
     async with listening(db, "anything") as woken:
         async with db.connection() as conn:
-            await conn.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'LISTEN tunesmith' AND datname = current_database()"
-            )
+            sql = """
+                SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                WHERE query = 'LISTEN tunesmith' AND datname = current_database()
+            """
+            await conn.execute(sql)
 
         await asyncio.wait_for(woken.wait(), SOON_S)
 
