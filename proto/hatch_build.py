@@ -47,7 +47,7 @@ def generate() -> None:
                 raise SystemExit("protoc failed")
 
 
-class StubsHook(BuildHookInterface):  # type: ignore[type-arg]
+class StubsHook(BuildHookInterface):  # type: ignore[type-arg]  # hatchling does not say its configuration's type
     """Called by hatchling; see [tool.hatch.build.hooks.custom]."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:

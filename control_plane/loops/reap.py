@@ -50,7 +50,9 @@ class Reap:
         self._last_look = self._clock()  # not after a failure: then the next look finds that we were away
 
     def _was_away(self) -> bool:
-        return self._last_look is None or abs(self._clock() - self._last_look) > self._config.lease_s / 3
+        """Whether there was no look for half a lease more than there should have been: none may have been renewed."""
+        late_s = self._config.poll_s + self._config.lease_s / 2
+        return self._last_look is None or abs(self._clock() - self._last_look) > late_s
 
     async def _lose(self, job: Job) -> None:
         reason = f"nothing was heard of its node {job.node_id} for {self._config.lease_s:g} s"

@@ -22,4 +22,3 @@ async def test_a_missing_base_model_fails_the_run_with_a_next_step_and_registers
     assert "Traceback" not in run.failure.message
     assert run.failure.exit_code == 1
     assert not installation.client.adapters.ListAdapters(adapter_pb2.ListAdaptersRequest()).adapters
-
