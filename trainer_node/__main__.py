@@ -10,6 +10,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from trainer_node.checkpoints import checkpoints
 from trainer_node.data.jsonl import digest_of, read_rated_file, training_samples
 from trainer_node.event_lines import lines_of
 from trainer_node.foreground import run_foreground
@@ -45,11 +46,11 @@ def main(arguments: list[str] | None = None) -> int:
             _say(f"error: {problem}")
         return 2
     except KeyboardInterrupt:
-        _say("stopped; the last checkpoint is whole")
-        _say_how_to_resume(arguments)
+        _say("stopped at once")
+        _say_how_to_resume(options.output, arguments)
         return EXIT_CODES["cancelled"]
     if end.HasField("cancelled"):
-        _say_how_to_resume(arguments)
+        _say_how_to_resume(options.output, arguments)
     return EXIT_CODES[end.WhichOneof("outcome") or "failed"]
 
 
@@ -85,11 +86,16 @@ def _spec(options: argparse.Namespace) -> tuple[job_spec_pb2.JobSpec, Path]:
 
 
 def _print_event(event: job_event_pb2.JobEvent) -> None:
-    for line in lines_of(event):
-        print(line, flush=True)
+    """Print what the engine does not print by itself: it tells its steps and previews on standard output."""
+    if event.WhichOneof("event") in ("started", "checkpoint_saved", "finished"):
+        for line in lines_of(event):
+            print(line, flush=True)
 
 
-def _say_how_to_resume(arguments: list[str] | None) -> None:
+def _say_how_to_resume(output: Path, arguments: list[str] | None) -> None:
+    if not checkpoints(output / "checkpoints"):
+        _say("there is no checkpoint yet; the next start begins anew")
+        return
     given = [part for part in (sys.argv[1:] if arguments is None else arguments) if part != "--resume"]
     _say(f"resume with: python -m trainer_node {shlex.join(given)} --resume")
 

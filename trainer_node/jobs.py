@@ -130,8 +130,9 @@ class Jobs:
     async def _stop_predecessors(self, job: trainer_pb2.Job) -> None:
         for runner in list(self._runners.values()):
             if runner.job.run_id == job.run_id and runner.job.attempt < job.attempt and not runner.ended.is_set():
-                log.warning("job_superseded", job_id=runner.job.job_id, run_id=job.run_id, by_attempt=job.attempt)
-                await runner.stop(0)
+                if not runner.is_leaving():
+                    log.warning("job_superseded", job_id=runner.job.job_id, run_id=job.run_id, by_attempt=job.attempt)
+                    await runner.stop(0)
                 if not await _within(SUPERSEDE_S, runner.ended):
                     log.warning("job_outlived_its_kill", job_id=runner.job.job_id)  # it keeps its slot
 

@@ -5,6 +5,7 @@ A process that the kernel kills for memory leaves no word on stderr; only its cg
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -52,9 +53,10 @@ def remedy(spec: job_spec_pb2.JobSpec) -> str:
     training = body.training
     batch = _value(training, "batch_size")
     if batch > 1:
-        accumulate = _value(training, "gradient_accumulation_steps")
-        same = f" and raise gradient_accumulation_steps from {accumulate} to {accumulate * 2} for the same steps"
-        return f"reduce batch_size from {batch} to {batch // 2}" + (same if batch % 2 == 0 else "")
+        parts, smaller = _value(training, "gradient_accumulation_steps"), batch // 2
+        more = math.ceil(batch * parts / smaller)
+        same = f"gradient_accumulation_steps from {parts} to {more} to keep the effective batch of {batch * parts}"
+        return f"reduce batch_size from {batch} to {smaller} and set {same}"
     if "adapter" not in body.DESCRIPTOR.fields_by_name:
         length = _value(body, "max_seq_length")
         return f"reduce max_seq_length from {length} to {max(8, length // 2)}"

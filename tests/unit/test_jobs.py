@@ -50,6 +50,18 @@ async def test_a_job_trains_to_its_end_and_tells_everything_in_order(tmp_path: P
     assert (tmp_path / "blobs" / kept.digest[:2] / kept.digest).read_bytes() == b"{}"
 
 
+async def test_the_data_folder_may_be_given_as_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = MemorySource()
+    job = make_job("quick", dataset_digest=source.add_dataset({"a flute": b"flute sound"}))
+
+    async with fake_jobs(node_config(Path("data")), source) as jobs:
+        await jobs.start(job)
+        events = await events_of(jobs, job.job_id)
+
+    assert end_of(events).HasField("succeeded")
+
+
 async def test_the_training_process_knows_no_grpc_and_no_secret(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
