@@ -44,6 +44,7 @@ class Reap:
             log.info("leases_renewed_after_pause", count=granted)
         else:
             async with self._db.connection() as conn:
+                await job_store.note_silence(conn, lease_s=self._config.lease_s)
                 silent = await job_store.expired(conn, limit=BATCH)
             for job in silent:
                 await self._lose(job)

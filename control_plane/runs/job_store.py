@@ -125,6 +125,23 @@ async def set_attempt_state(conn: Connection, job: Job, state: AttemptState) -> 
     await execute(conn, sql, run_id=job.run_id, attempt=job.attempt, state=str(state))
 
 
+async def note_silence(conn: Connection, *, lease_s: float) -> int:
+    """Call attempts unreachable of whose job nothing was heard for half a lease, and those heard again what they were.
+
+    Only says what is seen: nothing is taken from them. How many were changed.
+    """
+    sql = """
+        UPDATE attempts a SET state = seen.state
+        FROM (SELECT j.run_id, j.attempt,
+                     CASE WHEN j.lease_until < now() + %(lease_s)s * interval '0.5 second' THEN 'unreachable'
+                          WHEN r.state = 'starting' THEN 'preparing' ELSE 'training' END AS state
+              FROM jobs j JOIN runs r USING (run_id) WHERE j.end_time IS NULL AND j.started AND j.rank = 0) AS seen
+        WHERE (a.run_id, a.attempt) = (seen.run_id, seen.attempt) AND a.state <> seen.state
+          AND 'unreachable' IN (a.state, seen.state) AND a.state IN ('preparing', 'training', 'unreachable')
+    """
+    return await execute(conn, sql, lease_s=lease_s)
+
+
 async def end(conn: Connection, job: Job, reason: EndReason) -> None:
     """End a job and its attempt: the slot and the lease are free when the transaction commits."""
     sql = """

@@ -11,7 +11,7 @@ from control_plane.config import DispatchConfig
 from control_plane.db.connection import execute
 from control_plane.loops.reap import Reap, grant_full_term
 from control_plane.runs import store
-from control_plane.runs.commands import cancel_run, claim_next, give_back, lose_attempt
+from control_plane.runs.commands import cancel_run, claim_next, give_back, lose_attempt, mark_started
 from control_plane.runs.model import Job, RunState
 from tests.support.registry import FAILED, SUCCEEDED, Registry
 
@@ -146,6 +146,23 @@ async def test_a_run_that_is_given_back_costs_it_nothing(registry: Registry):
     assert (again.state, again.lost_attempts, again.state_reason) == (RunState.QUEUED, 0, "no room")
     assert await attempts(registry, job) == [(1, "ended", "given_back")]
     assert await give_back(registry.db, job, "no room") is None
+
+
+async def test_a_node_out_of_sight_is_noted_and_its_run_goes_on(registry: Registry):
+    run, job = await registry.running()
+    await mark_started(registry.db, job)
+    reap = Reap(registry.db, DispatchConfig())
+    await reap.tick()
+
+    async def after(lease: str) -> list[tuple[int, str, str | None]]:
+        async with registry.db.transaction() as conn:
+            await conn.execute("UPDATE jobs SET lease_until = now() + %s::interval", (lease,))
+        await reap.tick()
+        return await attempts(registry, job)
+
+    assert await after("5 seconds") == [(1, "unreachable", None)]
+    assert await registry.get(run) == run
+    assert await after("15 seconds") == [(1, "training", None)]
 
 
 async def test_after_a_start_every_lease_first_gets_a_full_term(registry: Registry):
