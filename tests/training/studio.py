@@ -31,7 +31,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 # On noise these overfit within a few epochs: the validation loss falls, then rises.
-OVERFITTING: dict[str, dict[str, Any]] = {
+OVERFITTING: dict[str, Any] = {
     "adapter": {"lora_targets": "LORA_TARGETS_WIDE"},
     "training": {"epochs": 12, "learning_rate": 0.03},
     "validation": {"validation_fraction": 0.3, "early_stopping_patience_epochs": 2},
@@ -92,6 +92,11 @@ class Training:
     telemetry: Telemetry
     blobs: Blobs
     output_dir: Path
+
+    def result(self) -> job_event_pb2.JobSucceeded:
+        """The outcome of a training that succeeded."""
+        assert isinstance(self.outcome, job_event_pb2.JobSucceeded)
+        return self.outcome
 
     def rows(self) -> list[tuple[int, dict[str, float]]]:
         """Every metric row, in order."""
@@ -168,7 +173,7 @@ class Studio:
         stop: Callable[[Telemetry], bool] = lambda _: False,
         resume_dir: Path | None = None,
         output_dir: Path | None = None,
-        **overrides: Mapping[str, Any] | float,
+        **overrides: Any,
     ) -> Training:
         """Run the supervised engine with SETTINGS and these changes, such as training={"epochs": 4}."""
         self.trainings += 1
@@ -196,7 +201,7 @@ class Studio:
         return self.train(samples, resume_dir=folder, **overrides)
 
 
-def spec(**overrides: Mapping[str, Any] | float) -> job_spec_pb2.JobSpec:
+def spec(**overrides: Any) -> job_spec_pb2.JobSpec:
     """A resolved supervised spec: SETTINGS with these changes."""
     merged: dict[str, Any] = {group: dict(values) for group, values in SETTINGS.items()}
     for name, value in overrides.items():

@@ -72,7 +72,7 @@ def test_out_of_memory_while_encoding_and_while_listening_name_their_own_setting
         studio.cache_dir = tmp_path / "empty"
         studio.train(samples)
 
-    with monkeypatch.context() as patched, pytest.raises(OutOfMemory, match="reduce preview_s from 5 to 2.5"):
+    with monkeypatch.context() as patched, pytest.raises(OutOfMemory, match=r"reduce preview_s from 5 to 2\.5"):
         patched.setattr("trainer_node.engines.musicgen.previews.generate", allocate_a_pebibyte)
         studio.train(samples, previews={"preview_prompts": ["low sine drone"]})
 
@@ -106,7 +106,7 @@ def test_gradients_that_are_no_numbers_never_reach_the_weights(studio: Studio, m
     def explode(*args: object, **kwargs: object) -> torch.Tensor:
         logits = real(*args, **kwargs)  # type: ignore[arg-type]  # passed through
         if logits.requires_grad:
-            logits.register_hook(lambda gradient: gradient * float("inf"))
+            logits.register_hook(lambda gradient: gradient * float("inf"))  # type: ignore[no-untyped-call]  # untyped in torch
         return logits
 
     monkeypatch.setattr(family, "score", explode)
@@ -144,7 +144,7 @@ def test_a_hub_model_without_a_network_says_so_at_once(studio: Studio, monkeypat
         (lambda folder: (folder / "config.json").unlink(), "has no readable config.json"),
         (lambda folder: (folder / "model.safetensors").unlink(), "cannot be read: .*copy the whole model folder again"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"cut"), "cannot be read"),
-        (lambda folder: [path.unlink() for path in folder.glob("*tokenizer*")], "cannot be read"),
+        (lambda folder: [path.unlink() for path in folder.glob("*tokenizer*")], "its tokenizer is missing"),
     ],
 )
 def test_a_damaged_base_model_is_refused(studio: Studio, damage: object, message: str) -> None:
@@ -161,12 +161,14 @@ def test_a_damaged_base_model_is_refused(studio: Studio, damage: object, message
 def test_a_pickle_in_a_base_model_is_never_read(studio: Studio) -> None:
     folder = studio.folder / "models" / "pickled"
     shutil.copytree(studio.models_dir / "tiny", folder)
-    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
+    ran = studio.folder / "ran"
+    (folder / "pytorch_model.bin").write_bytes(f"cposix\nsystem\n(S'touch {ran}'\ntR.".encode())
     studio.models_dir = folder.parent
 
     with pytest.raises(BaseModelUnavailable, match=r"model\.safetensors"):
         studio.train(studio.samples(4), adapter={"base_model": "pickled"})
+    assert not ran.exists()
 
 
 def test_an_empty_data_set_and_missing_audio_are_refused(studio: Studio) -> None:
@@ -214,10 +216,10 @@ def test_a_disk_without_room_is_noticed_before_the_first_step(studio: Studio, mo
 
 
 def test_a_disk_that_fills_up_in_the_middle_says_what_to_free(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(CheckpointFolder, "prune", full)
 
-    with pytest.raises(DiskFull, match=r"is full; free at least 1.0 GB and resume the run"):
+    with pytest.raises(DiskFull, match=r"is full; free at least 1\.0 GB and resume the run"):
         studio.train(studio.samples(4))

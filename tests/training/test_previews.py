@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import soundfile
@@ -35,7 +37,10 @@ def test_previews_come_before_the_first_step_at_the_interval_and_at_the_end(stud
 
 def test_previews_are_reproducible_and_change_no_number_of_the_training(studio: Studio) -> None:
     samples = studio.samples(6)
-    heard = {"adapter": {"lora_dropout": 0.1}, "prompt_dropout": 0.3}  # both random streams of a training are in use
+    heard: dict[str, Any] = {
+        "adapter": {"lora_dropout": 0.1},
+        "prompt_dropout": 0.3,
+    }  # both random streams of a training are in use
 
     silent = studio.train(samples, training={"epochs": 4}, **heard)
     loud = studio.train(samples, training={"epochs": 4}, previews=PREVIEWS, **heard)

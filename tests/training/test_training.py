@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -74,13 +75,13 @@ def test_the_adapter_folder_names_the_base_model_and_no_path(studio: Studio) -> 
     assert (config["base_model_name_or_path"], config["inference_mode"]) == ("tiny", True)
     assert "CC-BY-NC" in card
     assert str(studio.folder) not in card + json.dumps(config)
-    assert [file.path for file in done.outcome.adapter_files] == sorted(path.name for path in folder.iterdir())
+    assert [file.path for file in done.result().adapter_files] == sorted(path.name for path in folder.iterdir())
 
 
 @pytest.mark.parametrize("lengths", [[0.5] * 8, [0.3, 0.7, 0.4, 0.6, 0.5, 0.2, 0.8, 0.4]], ids=["equal", "different"])
 def test_an_accumulated_batch_equals_the_whole_batch(studio: Studio, lengths: list[float]) -> None:
     samples = studio.samples(8, length_s=lengths)
-    same = {"validation": {"validation_fraction": 0}, "prompt_dropout": 0.3}
+    same: dict[str, Any] = {"validation": {"validation_fraction": 0}, "prompt_dropout": 0.3}
 
     whole = studio.train(samples, training={"batch_size": 8, "epochs": 3}, **same)
     parts = studio.train(samples, training={"batch_size": 2, "gradient_accumulation_steps": 4, "epochs": 3}, **same)
@@ -169,7 +170,7 @@ def test_the_configuration_and_the_report_stand_in_the_output(studio: Studio) ->
     assert f"{told.best_loss:.4f} nats a code, at step {told.best_step}" in text
     assert report.sparkline(done.metric("loss")) in text
     assert "| training.learning_rate | 0.005 |" in text
-    assert done.outcome.report_json.path == "report.json"
+    assert done.result().report_json.path == "report.json"
 
 
 def test_a_curve_in_a_report_is_thinned_and_keeps_its_ends() -> None:
@@ -202,7 +203,7 @@ def test_prompts_are_dropped_at_the_asked_rate_in_training_only(
     method.loss(None, batch, None)
     method.eval_loss(None, batch)
 
-    assert 70 < int(masks[0].sum()) < 130
+    assert masks[0] is not None and 70 < int(masks[0].sum()) < 130
     assert masks[1] is None
 
 

@@ -160,7 +160,10 @@ def _read(source: Path | str, *, local_files_only: bool = True) -> tuple[Any, An
     model = MusicgenForConditionalGeneration.from_pretrained(
         source, dtype=torch.float32, use_safetensors=True, local_files_only=local_files_only
     )
-    return model, AutoTokenizer.from_pretrained(source, local_files_only=local_files_only)
+    tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local_files_only)
+    if len(tokenizer) < model.config.text_encoder.vocab_size / 2:  # without its files transformers makes an empty one
+        raise ValueError("its tokenizer is missing")
+    return model, tokenizer
 
 
 def _first_line(error: Exception) -> str:
