@@ -115,7 +115,7 @@ def _train(session: Session, client: Client, data_dir: Path, step: Steps) -> int
 
     dataset_id = _import_clips(client, data_dir)
     step.done(f"{CLIPS} rated clips in the data set {NAME}")
-    run = _submit(client, _experiment(client, dataset_id))
+    run = _submit(client, _experiment(client, dataset_id), dataset_id)
     step.done(f"{run.run_id} is queued")
     run = _watch(session, client, run.run_id)
     if run.state == run_pb2.RUN_STATE_SUCCEEDED:
@@ -173,12 +173,15 @@ def _experiment(client: Client, dataset_id: str) -> str:
     return client.experiments.CreateExperiment(request).experiment.experiment_id
 
 
-def _submit(client: Client, experiment_id: str) -> Run:
+def _submit(client: Client, experiment_id: str, dataset_id: str) -> Run:
+    """Queue the run, on the first version of the data, which the server freezes for the first demo."""
     from services.cli.settings_input import spec_of
-    from tunesmith.v1 import run_pb2
+    from tunesmith.v1 import dataset_pb2, run_pb2
 
-    spec = spec_of({}, flags=SETTINGS)
-    request = run_pb2.CreateRunRequest(experiment_id=experiment_id, display_name="demo", spec=spec)
+    request = run_pb2.CreateRunRequest(experiment_id=experiment_id, display_name=NAME, spec=spec_of({}, flags=SETTINGS))
+    versions = client.datasets.ListDatasetVersions(dataset_pb2.ListDatasetVersionsRequest(dataset_id=dataset_id))
+    for version in versions.dataset_versions:
+        request.dataset_version_id = version.dataset_version_id  # newest first, so the first version stays
     return client.runs.CreateRun(request).run
 
 

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 from services.cli.output import Output, enum_text, text_of
-from services.cli.progress import Progress, Row, rows_of
+from services.cli.progress import Progress, Row, clock, rows_of
 from services.cli.terminal import escape
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class LineDisplay:
     def begin(self, total_steps: int, total_epochs: int) -> None:
         """Show progress against these."""
         self._progress.total_steps, self._progress.total_epochs = total_steps, total_epochs
+        self._progress.state = self._progress.state or "TRAINING"
 
     def metrics(self, batch: MetricBatch) -> None:
         """Print every row."""
@@ -102,7 +103,13 @@ class LiveDisplay:
         self._title = title
         self._progress = Progress()
         console = out.console()
-        self._live = Live(console=console, get_renderable=self._drawn, refresh_per_second=REDRAWS_PER_S)
+        self._live = Live(
+            console=console,
+            get_renderable=self._drawn,
+            refresh_per_second=REDRAWS_PER_S,
+            redirect_stdout=out.stdout is None,
+            redirect_stderr=out.stderr is None,
+        )
 
     def run(self, run: Run) -> None:
         """Show the state."""
@@ -111,6 +118,7 @@ class LiveDisplay:
     def begin(self, total_steps: int, total_epochs: int) -> None:
         """Show progress against these."""
         self._progress.total_steps, self._progress.total_epochs = total_steps, total_epochs
+        self._progress.state = self._progress.state or "TRAINING"
 
     def metrics(self, batch: MetricBatch) -> None:
         """Show the last row."""
@@ -129,11 +137,13 @@ class LiveDisplay:
 
         progress = self._progress
         head = Table.grid(padding=(0, 2), expand=False)
-        head.add_column(no_wrap=True, overflow="ellipsis", max_width=32)
+        head.add_column(no_wrap=True, overflow="ellipsis", max_width=30)
         waiting = not progress.total_steps and progress.state not in ("SUCCEEDED", "FAILED", "CANCELLED")
-        bar = ProgressBar(total=1.0, completed=progress.share, width=28, pulse=waiting)
+        bar = ProgressBar(total=1.0, completed=progress.share, width=18, pulse=waiting)
         percent = f"{progress.share:4.0%}" if progress.total_steps else "    "
-        head.add_row(Text(escape(self._title), style="bold"), bar, Text(percent), Text(progress.state, style="cyan"))
+        left = f"ETA {clock(progress.left_s)}" if progress.left_s else ""
+        state = Text(progress.state, style="cyan")
+        head.add_row(Text(escape(self._title), style="bold"), bar, Text(percent), state, Text(left, style="dim"))
         figures = Text("  ", no_wrap=True, overflow="ellipsis")
         for key, value in progress.facts().items():
             figures.append(f"{key} ", style="dim").append(f"{value}  ")

@@ -86,11 +86,13 @@ def show(failure: Failure, session: Session) -> None:
 
 
 def _message(failure: Failure) -> str:
-    """The message; where it only repeats the fields that are listed below it, their number."""
-    if failure.fields and failure.message.startswith(str(failure.fields[0])):
+    """The message without the fields that are listed below it; where nothing else is in it, their number."""
+    message = failure.message
+    if failure.fields and str(failure.fields[0]) in message:
         count = len(failure.fields)
-        return "1 field is not right" if count == 1 else f"{count} fields are not right"
-    return escape(failure.message, keep="\n").replace("\n", "\n  ")
+        counted = "1 field is not right" if count == 1 else f"{count} fields are not right"
+        message = message.partition(str(failure.fields[0]))[0].rstrip() or counted
+    return escape(message, keep="\n").replace("\n", "\n  ")
 
 
 def as_dict(failure: Failure) -> dict[str, object]:

@@ -15,7 +15,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from services.cli.terminal import escape, is_interactive, wants_color
 
@@ -39,35 +39,49 @@ class Column(NamedTuple):
 
 @dataclass
 class Output:
-    """Where and how a command writes."""
+    """Where and how a command writes. stdout, stderr: kept for a command that diverts those of the process."""
 
     format: str = "table"
     color: str = "auto"
+    stdout: TextIO | None = None
+    stderr: TextIO | None = None
+
+    @property
+    def answers(self) -> TextIO:
+        """Where answers go."""
+        return self.stdout or sys.stdout
+
+    @property
+    def notes(self) -> TextIO:
+        """Where notes go."""
+        return self.stderr or sys.stderr
 
     @property
     def for_people(self) -> bool:
         """Whether answers are read by a person on a terminal."""
-        return self.format == "table" and is_interactive(sys.stdout)
+        return self.format == "table" and is_interactive(self.answers)
 
     def console(self) -> Console:
         """A rich console on stdout."""
         from rich.console import Console
 
-        color = wants_color(sys.stdout, self.color)
-        return Console(color_system="auto" if color else None, highlight=False, markup=False, emoji=False)
+        color = wants_color(self.answers, self.color)
+        return Console(
+            file=self.stdout, color_system="auto" if color else None, highlight=False, markup=False, emoji=False
+        )
 
     def note(self, text: str) -> None:
         """Tell a person something that is no answer, on stderr; programs that asked for JSON are not told."""
         if self.format == "table":
-            print(escape(text, keep="\n"), file=sys.stderr, flush=True)
+            print(escape(text, keep="\n"), file=self.notes, flush=True)
 
     def line(self, text: str) -> None:
         """One line of text, as it is but for control characters."""
-        print(escape(text) if is_interactive(sys.stdout) else text, flush=True)
+        print(escape(text) if is_interactive(self.answers) else text, file=self.answers, flush=True)
 
     def message(self, message: Message) -> None:
         """A message as one JSON line; for frames of a watch."""
-        print(to_json(message, indent=None), flush=True)
+        print(to_json(message, indent=None), file=self.answers, flush=True)
 
     def response(self, response: Message, shown: Message | None = None) -> None:
         """The answer of a call that is no list. shown: the part of it that people want to see."""
@@ -104,7 +118,7 @@ class Output:
 
     def pairs(self, facts: Iterable[tuple[str, object]]) -> None:
         """One `key=value` line."""
-        print(" ".join(f"{key}={quoted(text_of(value))}" for key, value in facts), flush=True)
+        print(" ".join(f"{key}={quoted(text_of(value))}" for key, value in facts), file=self.answers, flush=True)
 
     def _table(self, entries: Sequence[Message], columns: Sequence[Column]) -> None:
         from rich.table import Table
@@ -170,7 +184,8 @@ def text_of(value: object) -> str:
     if hasattr(value, "ToDatetime"):
         return f"{value.ToDatetime():%Y-%m-%dT%H:%M:%SZ}" if value.seconds else ""  # type: ignore[attr-defined]  # a Timestamp
     if isinstance(value, (list, tuple)):
-        return ",".join(text_of(item) for item in value)
+        texts = [text_of(item) for item in value]
+        return json.dumps(texts, ensure_ascii=False) if any("," in text for text in texts) else ",".join(texts)
     return str(value)
 
 

@@ -108,13 +108,11 @@ class Progress:
         names = {"loss": "loss", "eval_loss": "val", "learning_rate": "lr", "grad_norm": "grad"}
         for name, label in names.items():
             if name in self.metrics:
-                shown[label] = f"{self.metrics[name]:.4g}"
+                shown[label] = f"{self.metrics[name]:.{4 if 'loss' in name else 3}g}"
         if "loss" in shown and self.trend:
             shown["loss"] += f" {self.trend}"
         if self.steps_per_s:
             shown["steps/s"] = f"{self.steps_per_s:.3g}"
-        if self.left_s is not None and self.step < self.total_steps:
-            shown["ETA"] = clock(self.left_s)
         return shown
 
 

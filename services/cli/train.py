@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ from services.cli.train_extra import require_train_extra
 if TYPE_CHECKING:
     from tunesmith.v1.job_event_pb2 import JobEvent, JobFinished
     from tunesmith.v1.job_spec_pb2 import JobSpec
+
+LOG = "train.log"  # in the output folder
 
 
 @click.group(cls=LazyGroup)
@@ -73,7 +76,11 @@ def supervised(ctx: click.Context, /, dataset: Path, output: Path, min_rating: f
 
     samples = training_samples(read_rated_file(dataset), min_rating=min_rating)
     stopping = "finishing the step and writing a checkpoint; Ctrl-C again stops at once"
-    with display_for(session.out, f"training {output.name}") as display, ctrl_c(lambda: display.say(stopping)) as stop:
+    with (
+        _diverted(session, output / LOG),
+        display_for(session.out, f"training {output.name}") as display,
+        ctrl_c(lambda: display.say(stopping)) as stop,
+    ):
         end = run_foreground(
             spec,
             samples,
@@ -89,6 +96,16 @@ def supervised(ctx: click.Context, /, dataset: Path, output: Path, min_rating: f
     return _outcome(session, end, output)
 
 
+@contextmanager
+def _diverted(session: Session, log: Path) -> Iterator[None]:
+    """Send what the training prints to a file, as a node does, and leave the terminal to the display."""
+    out = session.out
+    out.stdout, out.stderr = sys.stdout, sys.stderr
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", buffering=1, encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
+        yield
+
+
 def _spec(keywords: dict[str, Any]) -> tuple[JobSpec, Path]:
     """The settings, and the folder in which the base model is found by its name."""
     from tunesmith import spec as specs
@@ -99,6 +116,10 @@ def _spec(keywords: dict[str, Any]) -> tuple[JobSpec, Path]:
         folder = Path(base_model).expanduser()
         if folder.is_dir():
             models_dir, base_model = folder.resolve().parent, folder.resolve().name
+        elif base_model[0] in "/.~" or base_model.count("/") > 1:
+            raise click.UsageError(
+                f"--base-model {base_model}: no such folder; make one with `tunesmith model make-tiny`"
+            )
         flags["base_model"] = base_model
     spec = spec_of(read_mapping(keywords["config"]), keywords["assignments"], flags)
     if specs.kind_of(spec) not in ("", "supervised"):
@@ -140,16 +161,22 @@ def _outcome(session: Session, end: JobFinished, output: Path) -> int:
 
     if end.HasField("failed"):
         failed = end.failed
-        hints = [f"| {line}" for line in failed.stderr_tail.splitlines()[-20:]]
+        hints = [f"| {line}" for line in failed.stderr_tail.splitlines()[-20:]] or [f"its log is {output / LOG}"]
         code = exit_code_of(failed.reason)
         code = ExitCode.RUN_FAILED if code == ExitCode.BUG else code
         failures.show(failures.Failure(failed.reason, failed.message, code, hints=hints), session)
         return code
     if end.HasField("cancelled"):
-        session.out.note(f"stopped at step {end.cancelled.checkpoint_step}; go on with: {_command('--resume')}")
+        step = end.cancelled.checkpoint_step
+        session.out.note(
+            f"stopped; a checkpoint of step {step} is kept. Go on with: {_command('--resume')}"
+            if step
+            else "stopped before there was anything to keep; start again when you like"
+        )
         return ExitCode.INTERRUPT
     if session.out.format == "table":
-        session.out.pairs([("adapter", output / "adapter"), ("report", output / "report.md")])
+        paths = {"adapter": output / "adapter", "report": output / "report.md", "log": output / LOG}
+        session.out.pairs(paths.items())
     session.out.note(f"next: less {output / 'report.md'}")
     return ExitCode.OK
 

@@ -6,11 +6,13 @@ import json
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from services.cli.main import main
+from services.rpc import errors
 from tests.cli.plane import FakePlane
 from tunesmith.client import watch
 from tunesmith.client.client import Client
@@ -39,19 +41,20 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture
-def plane(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakePlane]:
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakePlane]:
     """A fake control plane, which commands find by TUNESMITH_SERVER."""
-    plane = FakePlane()
-    monkeypatch.setenv("TUNESMITH_SERVER", plane.address)
+    fake = FakePlane()
+    monkeypatch.setenv("TUNESMITH_SERVER", fake.address)
     monkeypatch.setattr(watch, "FIRST_DELAY_S", 0.01)
-    yield plane
-    plane.stop()
+    monkeypatch.setattr(errors, "RETRY_AFTER", timedelta(milliseconds=10))
+    yield fake
+    fake.stop()
 
 
 @pytest.fixture
-def client(plane: FakePlane) -> Iterator[Client]:
+def client(fake: FakePlane) -> Iterator[Client]:
     """A client of the fake."""
-    with Client(plane.address) as client:
+    with Client(fake.address) as client:
         yield client
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,7 +51,10 @@ def refuse(context: grpc.ServicerContext, error: TunesmithError) -> Any:
 
 @dataclass
 class State:
-    """What the fake knows. cuts: for each stream by name, after how many frames each of its first calls is cut."""
+    """What the fake knows. cuts: for each stream by name, after how many frames each of its first calls is cut.
+
+    before: called with request and context at the beginning of a method, by its name.
+    """
 
     runs: dict[str, run_pb2.Run] = field(default_factory=dict)
     experiments: list[experiment_pb2.Experiment] = field(default_factory=list)
@@ -62,12 +65,18 @@ class State:
     losses: list[float] = field(default_factory=list)
     cuts: dict[str, list[int]] = field(default_factory=dict)
     failure: TunesmithError | None = None
+    before: dict[str, Callable[[Any, Any], None]] = field(default_factory=dict)
     requests: list[Any] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
 
     def cut_after(self, stream: str) -> int:
         """After how many frames this call of a stream is cut; a huge number where it is not."""
         return self.cuts[stream].pop(0) if self.cuts.get(stream) else 1 << 30
+
+    def begin(self, method: str, request: Any, context: Any) -> None:
+        """What a test wants to happen first."""
+        if method in self.before:
+            self.before[method](request, context)
 
 
 class Runs(run_pb2_grpc.RunServiceServicer):
@@ -87,6 +96,7 @@ class Runs(run_pb2_grpc.RunServiceServicer):
         return run_pb2.ListRunsResponse(runs=[self.state.runs[run_id] for run_id in page], next_page_token=token)
 
     def CreateRun(self, request: Any, context: Any) -> Any:
+        self.state.begin("CreateRun", request, context)
         self.state.requests.append(request)
         run = run_pb2.Run(run_id=RUN, display_name=request.display_name, state="RUN_STATE_QUEUED", spec=request.spec)
         if not request.validate_only:
@@ -109,6 +119,7 @@ class Telemetry(telemetry_pb2_grpc.TelemetryServiceServicer):
 
     def WatchLogs(self, request: Any, context: Any) -> Iterator[Any]:
         self.state.tokens.append(request.resume_token)
+        self.state.begin("WatchLogs", request, context)
         cut = self.state.cut_after("logs")
         for number in range(int(request.resume_token or 0), len(self.state.log_lines)):
             if number - int(request.resume_token or 0) == cut:

@@ -45,8 +45,8 @@ def test_every_reason_of_the_api_but_internal_has_an_exit_code_that_is_no_bug():
         ("DEADLINE_EXCEEDED", 124),
     ],
 )
-def test_a_refused_call_ends_with_the_exit_code_of_its_reason(cli, plane, reason, code):
-    plane.state.failure = Refusal(reason)
+def test_a_refused_call_ends_with_the_exit_code_of_its_reason(cli, fake, reason, code):
+    fake.state.failure = Refusal(reason)
 
     result = cli("run", "get", RUN)
 
@@ -56,17 +56,17 @@ def test_a_refused_call_ends_with_the_exit_code_of_its_reason(cli, plane, reason
     assert "request id req-1234" in result.err
 
 
-def test_the_fields_of_an_error_are_listed_once(cli, plane):
+def test_the_fields_of_an_error_are_listed_once(cli, fake):
     problem = FieldProblem("spec.supervised.training.epochs", "0 is below 1")
-    plane.state.failure = Refusal("INVALID_FIELD", str(problem), fields=[problem])
+    fake.state.failure = Refusal("INVALID_FIELD", str(problem), fields=[problem])
 
     result = cli("run", "get", RUN)
 
     assert result.err.splitlines()[:2] == ["error[INVALID_FIELD]: 1 field is not right", f"  {problem}"]
 
 
-def test_errors_are_json_on_stderr_where_json_was_asked_for(cli, plane):
-    plane.state.failure = Refusal("RUN_NOT_FOUND", "no such run", fields=[FieldProblem("run_id", "unknown")])
+def test_errors_are_json_on_stderr_where_json_was_asked_for(cli, fake):
+    fake.state.failure = Refusal("RUN_NOT_FOUND", "no such run", fields=[FieldProblem("run_id", "unknown")])
 
     result = cli("run", "get", RUN, "-o", "json")
 
@@ -85,30 +85,30 @@ def test_no_server_is_exit_code_6_and_says_how_to_start_one(cli, nobody):
 
 
 @pytest.mark.parametrize(("state", "code"), [("SUCCEEDED", 0), ("FAILED", 7), ("CANCELLED", 8)])
-def test_commands_that_follow_a_run_end_with_its_exit_class(cli, plane, state, code):
-    plane.add_run(state, failure=run_pb2.RunFailure(reason="OUT_OF_MEMORY", message="reduce batch_size from 8 to 4"))
-    plane.state.log_lines = ["hello"]
-    plane.state.losses = [1.0]
+def test_commands_that_follow_a_run_end_with_its_exit_class(cli, fake, state, code):
+    fake.add_run(state, failure=run_pb2.RunFailure(reason="OUT_OF_MEMORY", message="reduce batch_size from 8 to 4"))
+    fake.state.log_lines = ["hello"]
+    fake.state.losses = [1.0]
 
     assert cli("run", "watch", RUN).code == code
     assert cli("run", "logs", "-f", RUN).code == code
     assert cli("run", "metrics", "-f", RUN).code == code
 
 
-def test_a_failed_run_tells_reason_remedy_and_the_last_lines_of_stderr(cli, plane):
+def test_a_failed_run_tells_reason_remedy_and_the_last_lines_of_stderr(cli, fake):
     failure = run_pb2.RunFailure(reason="OUT_OF_MEMORY", message="reduce batch_size from 8 to 4", stderr_tail="a\nb")
-    plane.add_run("FAILED", failure=failure)
+    fake.add_run("FAILED", failure=failure)
 
     result = cli("run", "watch", RUN)
 
     assert "  | b\nerror[OUT_OF_MEMORY]: reduce batch_size from 8 to 4\n" in result.err
 
 
-def test_a_bug_is_one_line_and_its_traceback_needs_debug(cli, plane, monkeypatch):
+def test_a_bug_is_one_line_and_its_traceback_needs_debug(cli, fake, monkeypatch):
     def broken(*_, **__):
         raise KeyError("surprise")
 
-    plane.add_run("SUCCEEDED")
+    fake.add_run("SUCCEEDED")
     monkeypatch.setattr(run_commands, "show_list", broken)
 
     quiet, loud = cli("run", "list"), cli("run", "list", "--debug")
@@ -131,14 +131,14 @@ def test_a_missing_file_is_exit_code_2(cli, tmp_path):
     assert cli("run", "submit", str(tmp_path / "no.yaml")).code == 2
 
 
-def test_ctrl_c_while_attached_leaves_the_run_alone_and_says_how_to_come_back(cli, plane, monkeypatch):
+def test_ctrl_c_while_attached_leaves_the_run_alone_and_says_how_to_come_back(cli, fake, monkeypatch):
     from services.cli import attach
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(attach, "follow", interrupted)
-    plane.add_run("RUNNING")
+    fake.add_run("RUNNING")
 
     result = cli("run", "watch", RUN)
 

@@ -20,8 +20,8 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_list_off_a_terminal_is_one_key_value_line_an_entry(cli, plane):
-    plane.add_run("RUNNING", display_name="two words", step=5, total_steps=10)
+def test_a_list_off_a_terminal_is_one_key_value_line_an_entry(cli, fake):
+    fake.add_run("RUNNING", display_name="two words", step=5, total_steps=10)
 
     result = cli("run", "list")
 
@@ -29,10 +29,10 @@ def test_a_list_off_a_terminal_is_one_key_value_line_an_entry(cli, plane):
     assert line.startswith(f'run_id={RUN} name="two words" state=RUNNING progress=5/10 ')
 
 
-def test_one_thing_off_a_terminal_is_one_key_value_line_a_field(cli, plane):
+def test_one_thing_off_a_terminal_is_one_key_value_line_a_field(cli, fake):
     spec = job_spec_pb2.JobSpec()
     spec.supervised.training.learning_rate = 2e-4
-    plane.add_run("FAILED", spec=spec, failure=run_pb2.RunFailure(message="a\nb"))
+    fake.add_run("FAILED", spec=spec, failure=run_pb2.RunFailure(message="a\nb"))
 
     lines = cli("run", "get", RUN).out.splitlines()
 
@@ -42,8 +42,8 @@ def test_one_thing_off_a_terminal_is_one_key_value_line_a_field(cli, plane):
     assert r'failure.message="a\nb"' in lines
 
 
-def test_json_is_the_proto_json_of_the_response(cli, plane):
-    run = plane.add_run("RUNNING", step=5)
+def test_json_is_the_proto_json_of_the_response(cli, fake):
+    run = fake.add_run("RUNNING", step=5)
 
     got, listed = cli("run", "get", RUN, "-o", "json"), cli("run", "list", "-o", "json")
 
@@ -53,24 +53,24 @@ def test_json_is_the_proto_json_of_the_response(cli, plane):
     assert got.json["run"]["total_steps"] == "0"  # a field without presence is always there, an int64 is a text
 
 
-def test_jsonl_is_one_entry_a_line(cli, plane):
+def test_jsonl_is_one_entry_a_line(cli, fake):
     for number in range(3):
-        plane.add_run("RUNNING", id_of("run", number))
+        fake.add_run("RUNNING", id_of("run", number))
 
     result = cli("run", "list", "-o", "jsonl")
 
     assert [run["run_id"] for run in result.json_lines] == [id_of("run", number) for number in (2, 1, 0)]
 
 
-def test_the_format_may_stand_before_the_command(cli, plane):
-    plane.add_run("RUNNING")
+def test_the_format_may_stand_before_the_command(cli, fake):
+    fake.add_run("RUNNING")
 
     assert cli("-o", "json", "run", "get", RUN).json == cli("run", "get", RUN, "-o", "json").json
 
 
-def test_all_pages_are_read_and_a_limit_says_that_there_is_more(cli, plane):
+def test_all_pages_are_read_and_a_limit_says_that_there_is_more(cli, fake):
     for number in range(250):
-        plane.add_run("RUNNING", id_of("run", number))
+        fake.add_run("RUNNING", id_of("run", number))
 
     assert len(cli("run", "list", "--all").out.splitlines()) == 250
     limited = cli("run", "list", "--limit", "120")
@@ -78,9 +78,9 @@ def test_all_pages_are_read_and_a_limit_says_that_there_is_more(cli, plane):
     assert "there are more than 120" in limited.err
 
 
-def test_following_in_jsonl_prints_the_frames(cli, plane):
-    plane.add_run("SUCCEEDED")
-    plane.state.losses = [2.0, math.nan]
+def test_following_in_jsonl_prints_the_frames(cli, fake):
+    fake.add_run("SUCCEEDED")
+    fake.state.losses = [2.0, math.nan]
 
     frames = cli("run", "watch", RUN, "-o", "jsonl").json_lines
 
@@ -89,9 +89,9 @@ def test_following_in_jsonl_prints_the_frames(cli, plane):
     assert [frame["run"]["state"] for frame in frames if "run" in frame] == ["RUN_STATE_RUNNING", "RUN_STATE_SUCCEEDED"]
 
 
-def test_following_off_a_terminal_prints_one_line_a_row(cli, plane):
-    plane.add_run("SUCCEEDED", adapter_id=id_of("adp", 1))
-    plane.state.losses = [2.0, 1.5]
+def test_following_off_a_terminal_prints_one_line_a_row(cli, fake):
+    fake.add_run("SUCCEEDED", adapter_id=id_of("adp", 1))
+    fake.state.losses = [2.0, 1.5]
 
     lines = cli("run", "watch", RUN).out.splitlines()
 
@@ -100,16 +100,16 @@ def test_following_off_a_terminal_prints_one_line_a_row(cli, plane):
     assert lines[-1].startswith(f"run_id={RUN} state=SUCCEEDED")
 
 
-def test_metrics_are_summed_up_or_listed(cli, plane):
-    plane.add_run("SUCCEEDED")
-    plane.state.losses = [2.0, 0.5, 1.0]
+def test_metrics_are_summed_up_or_listed(cli, fake):
+    fake.add_run("SUCCEEDED")
+    fake.state.losses = [2.0, 0.5, 1.0]
 
     assert cli("run", "metrics", RUN).out == "name=loss points=3 first=2 last=1 min=0.5 max=2 not_finite=0\n"
     assert cli("run", "metrics", RUN, "--points").out == "step=1 loss=2\nstep=2 loss=0.5\nstep=3 loss=1\n"
 
 
-def test_a_run_without_metrics_is_no_error(cli, plane):
-    plane.add_run("QUEUED")
+def test_a_run_without_metrics_is_no_error(cli, fake):
+    fake.add_run("QUEUED")
 
     result = cli("run", "metrics", RUN)
 

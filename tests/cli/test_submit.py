@@ -9,10 +9,10 @@ EXPERIMENT = id_of("exp", 1)
 
 
 @pytest.fixture
-def submitted(plane):
+def submitted(fake):
     """The requests that reached the server."""
-    plane.state.experiments.append(experiment_pb2.Experiment(experiment_id=EXPERIMENT, name="piano"))
-    return plane.state.requests
+    fake.state.experiments.append(experiment_pb2.Experiment(experiment_id=EXPERIMENT, name="piano"))
+    return fake.state.requests
 
 
 def write(tmp_path, text):
@@ -79,16 +79,16 @@ def test_a_wrong_assignment_is_refused(cli, submitted, assignment):
     assert submitted == []
 
 
-def test_a_dry_run_stores_nothing_and_shows_the_run(cli, plane, submitted):
+def test_a_dry_run_stores_nothing_and_shows_the_run(cli, fake, submitted):
     result = cli("run", "submit", "--experiment", "piano", "--epochs", "2", "--dry-run")
 
     assert submitted[0].validate_only
     assert "spec.supervised.training.epochs=2" in result.out
-    assert plane.state.runs == {}
+    assert fake.state.runs == {}
 
 
-def test_without_detach_the_run_is_watched_to_its_end(cli, plane, submitted):
-    plane.add_run("FAILED", failure=run_pb2.RunFailure(reason="DATA_INVALID", message="no"))
+def test_without_detach_the_run_is_watched_to_its_end(cli, fake, submitted):
+    fake.add_run("FAILED", failure=run_pb2.RunFailure(reason="DATA_INVALID", message="no"))
 
     result = cli("run", "submit", "--experiment", "piano", "--epochs", "2")
 

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import math
+
+from services.cli.progress import Progress, Row, clock, rows_of, sparkline
+from tunesmith.v1 import job_event_pb2, run_pb2
+
+
+def test_packed_rows_are_taken_apart():
+    batch = job_event_pb2.MetricBatch(names=["loss", "lr"], steps=[1, 2], times_us=[10, 20], values=[3, 4, 5, 6])
+
+    assert list(rows_of(batch)) == [Row(1, 10, {"loss": 3, "lr": 4}), Row(2, 20, {"loss": 5, "lr": 6})]
+
+
+def test_speed_and_time_left_follow_the_last_rows():
+    progress = Progress(total_steps=100, total_epochs=10)
+
+    for step in range(1, 11):
+        progress.see_row(Row(step, step * 500_000, {"loss": 10.0 - step}))
+
+    assert progress.steps_per_s == 2.0
+    assert progress.left_s == 45.0
+    assert progress.trend == "↓"
+    assert progress.facts() == {"epoch": "1/10", "step": "10/100", "loss": "0 ↓", "steps/s": "2"}
+
+
+def test_an_epoch_ends_with_its_last_step():
+    progress = Progress(total_steps=30, total_epochs=3)
+
+    for step, epoch in [(0, 1), (1, 1), (10, 1), (11, 2), (20, 2), (30, 3)]:
+        progress.step = step
+        assert progress.epoch == epoch
+
+
+def test_a_later_attempt_may_begin_at_an_earlier_step():
+    progress = Progress(total_steps=100)
+
+    for step, time_s in [(40, 0), (50, 10), (41, 100), (42, 101)]:
+        progress.see_row(Row(step, time_s * 1_000_000, {"loss": 1.0}))
+
+    assert progress.step == 42
+    assert progress.steps_per_s == 1.0
+
+
+def test_a_run_that_has_not_begun_shows_no_figures():
+    progress = Progress()
+    progress.see_run(run_pb2.Run(state="RUN_STATE_QUEUED", state_reason="no node is online"))
+
+    assert (progress.state, progress.reason, progress.share, progress.facts()) == ("QUEUED", "no node is online", 0, {})
+
+
+def test_time_is_written_as_on_a_clock():
+    assert [clock(seconds) for seconds in (7, 754, 3723)] == ["0:07", "12:34", "1:02:03"]
+
+
+def test_a_curve_marks_what_is_not_finite_and_stands_on_one_line():
+    assert sparkline([0.0, 1.0, math.nan, 0.5]) == "▁█!▅"
+    assert sparkline([1.0]) == "▁"
+    assert sparkline([]) == ""
+    assert len(sparkline([float(value) for value in range(1000)])) == 40
