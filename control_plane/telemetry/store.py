@@ -290,7 +290,8 @@ _SUPERSEDE = """
     WHERE m.run_id = %(run_id)s AND m.set_id = b.set_id AND m.step = b.step
 """
 
-# Positions count from 1, as Postgres's arrays do.
+# Positions count from 1, as Postgres's arrays do. OFFSET 0 keeps the planner from flattening the subquery: before the
+# first ANALYZE it takes a run for small and joins every bucket with every step, some seconds a batch from 100,000 on.
 _ROLL_UP = f"""
     WITH arrived AS (SELECT DISTINCT set_id, step / %(bucket_steps)s AS bucket FROM telemetry_incoming),
     touched AS (
@@ -301,8 +302,11 @@ _ROLL_UP = f"""
                                 non_finite_points, non_finite_step)
     SELECT %(run_id)s, t.set_id, v.position, t.bucket, {EXTREMES}
     FROM touched t
-    JOIN metric_steps m ON m.run_id = %(run_id)s AND m.set_id = t.set_id
-        AND m.step >= t.bucket * %(bucket_steps)s AND m.step < (t.bucket + 1) * %(bucket_steps)s
+    CROSS JOIN LATERAL (
+        SELECT step, vals FROM metric_steps m
+        WHERE m.run_id = %(run_id)s AND m.set_id = t.set_id
+          AND m.step >= t.bucket * %(bucket_steps)s AND m.step < (t.bucket + 1) * %(bucket_steps)s
+        OFFSET 0) AS m
     CROSS JOIN LATERAL unnest(m.vals) WITH ORDINALITY AS v (value, position)
     GROUP BY t.set_id, v.position, t.bucket
     ON CONFLICT (run_id, set_id, position, bucket) DO UPDATE
