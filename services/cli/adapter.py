@@ -129,4 +129,4 @@ def pull(ctx: click.Context, adapter: str, folder: Path | None) -> None:
             session.out.line(str(path))
     else:
         session.out.response(response)
-    session.out.note(f"load it: PeftModel.from_pretrained(musicgen.decoder, {str(target)!r})")
+    session.out.note(f"{target / 'README.md'} shows how to load it")

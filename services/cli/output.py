@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
@@ -126,9 +127,11 @@ class Output:
 
         table = Table(box=None, pad_edge=False, header_style="bold", show_header=bool(entries))
         for column in columns:
-            table.add_column(column.name.upper().replace("_", " "), overflow="fold")
+            # An id is there to be copied; the other columns give way.
+            no_wrap = column.name.endswith("_id") or column.name == "curve"
+            table.add_column(column.name.upper().replace("_", " "), overflow="fold", no_wrap=no_wrap)
         for entry in entries:
-            cells = (escape(text_of(column.value(entry))) for column in columns)
+            cells = (escape(_text_for_people(column.value(entry))) for column in columns)
             table.add_row(*(Text(cell, style=_style(cell)) for cell in cells))
         self.console().print(table if entries else Text("(none)", style="dim"))
 
@@ -187,6 +190,17 @@ def text_of(value: object) -> str:
         texts = [text_of(item) for item in value]
         return json.dumps(texts, ensure_ascii=False) if any("," in text for text in texts) else ",".join(texts)
     return str(value)
+
+
+def _text_for_people(value: object) -> str:
+    """As `text_of`, but a time as how long ago it was."""
+    if not hasattr(value, "ToDatetime"):
+        return text_of(value)
+    passed_s = time.time() - value.seconds  # type: ignore[attr-defined]  # a Timestamp
+    for unit, length_s in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if passed_s >= length_s:
+            return f"{passed_s // length_s:.0f} {unit} ago"
+    return f"{max(0.0, passed_s):.0f} s ago" if value.seconds else ""  # type: ignore[attr-defined]  # as above
 
 
 def enum_text(message: Message, field: str) -> str:

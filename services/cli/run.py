@@ -131,7 +131,8 @@ def cancel(ctx: click.Context, run_id: str, wait: bool) -> int:
             for frame in watch_run(client, run_id, on_gap=session.gap):
                 response.run.CopyFrom(frame.run)
     _tell(ctx, response, response.run)
-    session.out.note(f"next: tunesmith run watch {run_id}, or tunesmith run resume {run_id} when it has stopped")
+    verb = "resume" if response.run.state == run_pb2.RUN_STATE_CANCELLED else "watch"
+    session.out.note(f"next: tunesmith run {verb} {run_id}")
     return exit_code_of_run(response.run) if wait else 0
 
 

@@ -205,7 +205,7 @@ def _print_summary(session: Session, response: Any) -> None:
         Column("not_finite", lambda one: len(one.non_finite_steps)),
     ]
     if session.out.for_people:
-        columns.append(Column("curve", lambda one: sparkline(list(one.values))))
+        columns.append(Column("curve", lambda one: sparkline(list(one.values), 24)))
     session.out.entries(response, response.series, columns)
     state = "the run has ended" if response.complete else "the run goes on"
     if session.out.for_people:
