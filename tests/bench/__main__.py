@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import tempfile
+import warnings
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -42,6 +43,7 @@ async def run(name: str) -> None:
 def main(names: list[str]) -> None:
     """Run the named benches, or all."""
     configure_logging(as_json=True, level=30)
+    warnings.filterwarnings("ignore", category=FutureWarning)
     print(machine())
     for name in names or BENCHES:
         asyncio.run(run(name))
