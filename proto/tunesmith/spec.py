@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar, cast
 
 import protovalidate
 import yaml
@@ -19,7 +19,6 @@ from google.protobuf.message import Message
 
 from tunesmith.errors import FieldProblem, InvalidField
 from tunesmith.v1 import annotations_pb2, job_spec_pb2
-
 
 M = TypeVar("M", bound=Message)
 
@@ -39,30 +38,66 @@ def read_yaml(text: str, *, where: str) -> dict[str, Any]:
 
 def parse(mapping: Mapping[str, Any], message: M, *, path: str = "") -> M:
     """Fill `message` from a mapping with the contract's field names; unknown keys are refused with a suggestion."""
-    problems = list(_unknown_keys(mapping, message.DESCRIPTOR, message.DESCRIPTOR, path))
+    kind = cast(Descriptor, message.DESCRIPTOR)
+    problems = list(_misfits(mapping, kind, kind, path))
     if problems:
         raise InvalidField.of(problems)
     try:
-        return json_format.ParseDict(_plain(mapping), message)
+        return json_format.ParseDict(_plain(mapping, kind), message)
     except json_format.ParseError as error:
         raise InvalidField.of([FieldProblem(path or "file", str(error))]) from error
 
 
-def _plain(value: Any) -> Any:
-    """Keys as texts. YAML reads `2e-4` as a text, since it has no dot; a proto number takes it as it is."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list) else value
+def _plain(value: Any, kind: Descriptor) -> Any:
+    """As proto JSON wants it: keys as texts, and enum values whole where they are short, such as `bf16` for precision.
+
+    YAML reads `2e-4` as a text, since it has no dot; a proto number takes it as it is.
+    """
+    if not isinstance(value, Mapping):
+        return value
+    plain: dict[str, Any] = {}
+    for key, item in value.items():
+        field = kind.fields_by_name[str(key)]
+        if field.enum_type:
+            item = _whole_name(str(item), [entry.name for entry in field.enum_type.values])
+        elif field.message_type and not _is_map(field):
+            item = _plain(item, field.message_type)
+        plain[str(key)] = item
+    return plain
 
 
-def _unknown_keys(mapping: Mapping[str, Any], kind: Descriptor, root: Descriptor, path: str) -> Iterator[FieldProblem]:
+def _whole_name(text: str, names: Sequence[str]) -> str | None:
+    """`PRECISION_BF16` for it or for `bf16`; None where it is neither."""
+    whole = (text, _prefix(names) + text.upper().replace("-", "_"))
+    return next((name for name in names if name in whole), None)
+
+
+def _prefix(names: Sequence[str]) -> str:
+    """What the values of an enum begin with: `PRECISION_`."""
+    return names[0].removesuffix("UNSPECIFIED")
+
+
+def _misfits(mapping: Mapping[str, Any], kind: Descriptor, root: Descriptor, path: str) -> Iterator[FieldProblem]:
+    """Keys that the contract does not have, and values that cannot be what their key wants."""
     for key, value in mapping.items():
         field = kind.fields_by_name.get(str(key))
         here = f"{path}.{key}" if path else str(key)
         if field is None:
             yield FieldProblem(here, _suggestion(str(key), kind, root))
-        elif field.message_type and not _is_map(field) and isinstance(value, Mapping):
-            yield from _unknown_keys(value, field.message_type, root, here)
+        elif field.enum_type and _whole_name(str(value), [entry.name for entry in field.enum_type.values]) is None:
+            yield FieldProblem(here, f"{value!r} is not one of {', '.join(choices(field))}")
+        elif field.message_type and not _is_map(field):
+            if isinstance(value, Mapping):
+                yield from _misfits(value, field.message_type, root, here)
+            else:
+                known = ", ".join(field.message_type.fields_by_name)
+                yield FieldProblem(here, f"must be a mapping of settings, such as {known}")
+
+
+def choices(field: FieldDescriptor) -> list[str]:
+    """The short names of an enum setting's values, such as `auto`, `fp32`, `bf16` for precision."""
+    names = [entry.name for entry in cast(Any, field.enum_type).values]
+    return [name.removeprefix(_prefix(names)).lower() for name in names[1:]]
 
 
 def _suggestion(key: str, kind: Descriptor, root: Descriptor) -> str:
@@ -90,7 +125,8 @@ def settings(kind: Descriptor, path: str = "") -> Iterator[tuple[str, FieldDescr
 
 def default_of(field: FieldDescriptor) -> Any:
     """The default that the contract gives a field, as a JSON value; None where it has none."""
-    text = field.GetOptions().Extensions[annotations_pb2.default_json]
+    # the stubs know extensions by a type that the generated code does not use
+    text: str = field.GetOptions().Extensions[cast(Any, annotations_pb2.default_json)]
     return json.loads(text) if text else None
 
 
@@ -130,7 +166,9 @@ def resolve(spec: job_spec_pb2.JobSpec) -> job_spec_pb2.JobSpec:
     resolved.CopyFrom(spec)
     kind = kind_of(resolved)
     if not kind:
-        raise InvalidField.of([FieldProblem("spec", "no kind of training; give one of supervised, dpo, ranking, tiny_lm")])
+        raise InvalidField.of(
+            [FieldProblem("spec", "no kind of training; give one of supervised, dpo, ranking, tiny_lm")]
+        )
     _fill(getattr(resolved, kind))
     problems = check(resolved, path="spec")
     body = getattr(resolved, kind)
@@ -148,7 +186,7 @@ def _fill(message: Message) -> None:
             getattr(message, field.name).SetInParent()
             _fill(getattr(message, field.name))
             continue
-        default = default_of(field)
+        default = default_of(cast(FieldDescriptor, field))
         given = message.HasField(field.name) if field.has_presence else bool(getattr(message, field.name))
         if default is not None and not given:
             json_format.ParseDict({field.name: default}, message)
@@ -161,7 +199,7 @@ def check(message: Message, *, path: str = "") -> list[FieldProblem]:
 
 def _problem(violation: protovalidate.Violation, prefix: str) -> FieldProblem:
     path = prefix
-    for element in violation.proto.field.elements:
+    for element in violation.proto.field.elements if violation.proto.field else ():
         path = f"{path}.{element.field_name}" if path else element.field_name
         subscript = element.subscript
         if subscript is not None:

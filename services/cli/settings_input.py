@@ -107,26 +107,12 @@ def _place(above: dict[str, Any], kind: str, key: str, value: Any) -> None:
     paths = dict(_settings(kind))
     key = key.removeprefix(f"{kind}.").replace("-", "_")
     full = next((path for path in paths if path.rpartition(".")[2] == key), key)
-    field = paths.get(full)
     *groups, name = full.split(".")
     for group in groups:
         above = above.setdefault(group, {})
         if not isinstance(above, dict):
             raise InvalidField.of([FieldProblem(f"{kind}.{full}", f"{group} is a setting, not a group of settings")])
-    above[name] = _enum_name(field, value) if field is not None else value
-
-
-def _enum_name(field: FieldDescriptor, value: Any) -> Any:
-    """`bf16` as PRECISION_BF16; anything else as it is."""
-    if field.enum_type is None or not isinstance(value, str):
-        return value
-    names = [each.name for each in field.enum_type.values]
-    return next((name for name in names if name == _enum_prefix(field) + value.upper().replace("-", "_")), value)
-
-
-def _enum_prefix(field: FieldDescriptor) -> str:
-    assert field.enum_type is not None, "only called for enums"
-    return str(field.enum_type.values[0].name.removesuffix("UNSPECIFIED"))
+    above[name] = value
 
 
 def _settings(kind: str) -> list[tuple[str, FieldDescriptor]]:
@@ -158,14 +144,16 @@ def _option(path: str, field: FieldDescriptor) -> Callable[[F], F]:
 
 def _short(field: FieldDescriptor, default: Any) -> str:
     if field.enum_type is not None:
-        return str(default).removeprefix(_enum_prefix(field)).lower()
+        prefix = str(field.enum_type.values[0].name).removesuffix("UNSPECIFIED")
+        return str(default).removeprefix(prefix).lower()
     return str(default).lower() if isinstance(default, bool) else str(default)
 
 
 def _type(field: FieldDescriptor) -> Any:
     if field.enum_type is not None:
-        names = [value.name.removeprefix(_enum_prefix(field)).lower() for value in field.enum_type.values[1:]]
-        return click.Choice(names, case_sensitive=False)
+        from tunesmith import spec
+
+        return click.Choice(spec.choices(field), case_sensitive=False)
     kinds = {field.TYPE_INT32: int, field.TYPE_INT64: int, field.TYPE_DOUBLE: float, field.TYPE_BOOL: bool}
     return kinds.get(field.type, str)
 

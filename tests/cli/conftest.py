@@ -72,8 +72,8 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 @pytest.fixture
-def nobody() -> str:
-    """An address at which nothing answers."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{free.getsockname()[1]}"
+def nobody() -> Iterator[str]:
+    """An address at which nothing answers, and that nobody else can take meanwhile: bound, but not listening."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{taken.getsockname()[1]}"
