@@ -6,6 +6,7 @@ The schema is migrated once, into a template that every test's database is clone
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -25,7 +26,11 @@ _numbers = itertools.count(1)
 
 @pytest_asyncio.fixture(scope="session")
 async def postgres(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """The DSN of the session's server."""
+    """The DSN of the session's server: an embedded one, or the one that TUNESMITH_TEST_DSN names."""
+    if external := os.environ.get("TUNESMITH_TEST_DSN"):
+        await _administer(external, sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(TEMPLATE)))
+        yield external
+        return
     folder: Path = tmp_path_factory.mktemp("postgres")
     async with embedded_postgres(folder, settings=FAST) as dsn:
         yield dsn
