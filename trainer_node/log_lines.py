@@ -1,7 +1,8 @@
 """A process's output files as log events, from any offset on.
 
-Every byte becomes part of exactly one line of exactly one event, and each event says where in the file it ends: so the
-training process follows its own output while it lives, and the node service reads on where it stopped.
+Every byte becomes part of exactly one line of exactly one event, or is counted as left out where a training prints more
+than log_budget allows. Each event says where in the file it ends: so the training process follows its own output while
+it lives, and the node service reads on where it stopped.
 """
 
 from __future__ import annotations
@@ -11,36 +12,73 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from trainer_node.log_budget import LogBudget, left_out
 from tunesmith.v1 import job_event_pb2
 
 MAX_LINE_BYTES = 16 << 10
 MAX_BATCH_BYTES = 256 << 10
 MAX_BATCH_LINES = 512
+KEPT_AT_END_BYTES = 64 << 10  # of a file, whatever was printed before
 
 
 class LogFollower:
-    """Reads one output file as LogBatch messages, from `offset` on. The file may still be growing, or not exist yet."""
+    """Reads one output file as LogBatch messages, from `offset` on. The file may still be growing, or not exist yet.
 
-    def __init__(self, path: Path, stream: job_event_pb2.LogStream, offset: int = 0) -> None:
+    budget: what goes beyond it is left out, with a line that says how much; the last lines of the file never are.
+    """
+
+    def __init__(
+        self, path: Path, stream: job_event_pb2.LogStream, offset: int = 0, *, budget: LogBudget | None = None
+    ) -> None:
         self._path, self._stream, self._offset = path, stream, offset
+        self._budget = budget or LogBudget()
+        self._skipped_bytes = self._skipped_lines = 0
 
     def read(self, *, final: bool = False) -> Iterator[job_event_pb2.LogBatch]:
-        """Lines that came since; one without its end waits for it, except when it is overlong or the read `final`."""
-        while (block := self._block()) and (batch := self._batch(block, final)):
-            yield batch
-            self._offset = batch.end_offset  # only now: a batch that the reader could not take is read again
+        """Lines that came since; one without its end waits for it, except when it is overlong or the read `final`.
 
-    def _block(self) -> bytes:
+        Ends at what is there now: a process that prints without pause holds nobody up.
+        """
+        end = self._size()
+        last = end - KEPT_AT_END_BYTES  # held back when lines are left out: they may be the last words
+        while block := self._block(end):
+            if not self._budget.allows() and not (final and self._offset >= last):
+                if not self._skip(block, last):
+                    break
+            elif batch := self._batch(block, final and self._offset + len(block) == end):
+                if self._skipped_bytes:
+                    batch.lines.insert(0, left_out(self._skipped_bytes, self._skipped_lines))
+                yield batch
+                self._budget.spend(batch.lines)
+                self._offset = batch.end_offset  # only now: a batch that the reader could not take is read again
+                self._skipped_bytes = self._skipped_lines = 0
+            else:
+                break
+
+    def _size(self) -> int:
         try:
-            with self._path.open("rb") as file:
-                file.seek(self._offset)
-                return file.read(MAX_BATCH_BYTES)
+            return self._path.stat().st_size
         except FileNotFoundError:
-            return b""
+            return 0
 
-    def _batch(self, block: bytes, final: bool) -> job_event_pb2.LogBatch | None:
+    def _block(self, end: int) -> bytes:
+        if self._offset >= end:
+            return b""
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            return file.read(min(MAX_BATCH_BYTES, end - self._offset))
+
+    def _skip(self, block: bytes, last: int) -> bool:
+        """Pass over `block` up to the offset `last`, by whole lines where it has any; False where that is reached."""
+        block = block[: max(0, last - self._offset)]
+        length = block.rfind(b"\n") + 1 or len(block)
+        self._skipped_lines += block.count(b"\n", 0, length)
+        self._skipped_bytes += length
+        self._offset += length
+        return length > 0
+
+    def _batch(self, block: bytes, at_end: bool) -> job_event_pb2.LogBatch | None:
         """The lines of `block` that are complete (or forced), at most MAX_BATCH_LINES."""
-        whole_file = final and len(block) < MAX_BATCH_BYTES
         lines: list[str] = []
         at = 0
         while at < len(block) and len(lines) < MAX_BATCH_LINES:
@@ -50,7 +88,7 @@ class LogFollower:
             elif len(block) - at > MAX_LINE_BYTES:
                 behind = _cut(block, at)
                 piece = block[at:behind]
-            elif whole_file:
+            elif at_end:
                 piece, behind = block[at:], len(block)
             else:
                 break

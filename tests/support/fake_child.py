@@ -81,6 +81,16 @@ def stubborn(job: TrainingJob, telemetry: Telemetry, blobs: Blobs, stop: StopReq
             time.sleep(1)
 
 
+def flooding(job: TrainingJob, telemetry: Telemetry, blobs: Blobs, stop: StopRequested) -> Outcome:
+    """Prints 38 MB between its steps, and a last line."""
+    for step in range(1, 11):
+        telemetry.emit(metric(step))
+        for _ in range(4):
+            os.write(1, b"a warning that comes with every step of a loop\n" * 20_000)
+    print("the last line")
+    return job_event_pb2.JobSucceeded()
+
+
 def forgetful(job: TrainingJob, telemetry: Telemetry, blobs: Blobs, stop: StopRequested) -> Outcome:
     """Leaves a process behind that holds what it inherited, and succeeds."""
     process = subprocess.Popen(["sleep", "600"])
@@ -114,7 +124,7 @@ def slow_import(kind: str) -> Train:
 
 
 ENGINES: dict[str, Callable[[TrainingJob, Telemetry, Blobs, StopRequested], Outcome]] = {
-    engine.__name__: engine for engine in (quick, steady, stubborn, forgetful, raising, full, vanishing)
+    engine.__name__: engine for engine in (quick, steady, stubborn, flooding, forgetful, raising, full, vanishing)
 }
 
 
