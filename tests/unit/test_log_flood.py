@@ -121,7 +121,7 @@ def test_an_endless_line_is_cut_too(tmp_path: Path, follower: LogFollower) -> No
 def test_a_reader_is_not_held_up_by_who_goes_on_printing(tmp_path: Path, follower: LogFollower) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"first\n")
-    lines = []
+    lines: list[str] = []
 
     for batch in follower.read(final=True):
         lines += batch.lines
