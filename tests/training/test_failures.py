@@ -137,6 +137,12 @@ def test_a_hub_model_without_a_network_says_so_at_once(studio: Studio, monkeypat
         studio.train(studio.samples(4), adapter={"base_model": "nobody/musicgen-nothing"})
 
 
+def lose_weights(folder: Path, part: str) -> None:
+    """Such as a shard that was not copied; transformers would draw these at random and train."""
+    weights = {name: tensor for name, tensor in load_file(folder / "model.safetensors").items() if part not in name}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -144,6 +150,8 @@ def test_a_hub_model_without_a_network_says_so_at_once(studio: Studio, monkeypat
         (lambda folder: (folder / "config.json").unlink(), "has no readable config.json"),
         (lambda folder: (folder / "model.safetensors").unlink(), "cannot be read: .*copy the whole model folder again"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"cut"), "cannot be read"),
+        (lambda folder: lose_weights(folder, "lm_heads.0"), "1 of its weights are missing, such as decoder.lm_heads.0"),
+        (lambda folder: lose_weights(folder, "codebook"), "4 of its weights are missing, such as audio_encoder"),
         (lambda folder: [path.unlink() for path in folder.glob("*tokenizer*")], "its tokenizer is missing"),
     ],
 )

@@ -96,6 +96,11 @@ def test_every_clip_too_short_for_a_frame_is_named(studio: Studio, base: BaseMod
     assert "remove it from the data set" in refused.value.message
 
 
+def test_a_limit_shorter_than_a_frame_is_blamed_on_the_setting_not_on_the_clips(studio: Studio) -> None:
+    with pytest.raises(DataInvalid, match=r"^max_clip_s is 0\.01; give a frame of the codec \(0\.02\) or more$"):
+        studio.train(studio.samples(4), training={"max_clip_s": 0.01})
+
+
 def test_a_clip_that_cannot_be_read_is_named_with_its_reason(studio: Studio, base: BaseModel) -> None:
     [sample] = studio.samples(1)
     sample.audio_path.write_bytes(b"no sound at all")

@@ -12,7 +12,7 @@ import pytest
 import torch
 from structlog.testing import capture_logs
 
-from tests.training.studio import OVERFITTING, Studio, Telemetry, Training
+from tests.training.studio import OVERFITTING, Studio, Telemetry, Training, metric_rows
 from trainer_node import checkpoints
 from trainer_node.engines.musicgen.course import Progress
 from trainer_node.errors import CheckpointCorrupt, DataInvalid
@@ -134,6 +134,50 @@ def test_patience_and_the_best_adapter_survive_a_move_to_another_machine(studio:
     assert first.rows() + second.rows() == whole.rows()
     assert second.adapter() == whole.adapter()
     assert second.report().best_step == best_epoch
+
+
+PATIENCE_1 = {
+    **OVERFITTING,
+    "training": {"epochs": 5, "learning_rate": 0.9},  # the second validation loss is worse than the first
+    "validation": {"validation_fraction": 0.3, "early_stopping_patience_epochs": 1},
+    "checkpoints": {"checkpoint_every_steps": 1},
+}
+
+
+@pytest.mark.parametrize("evaluations", [pytest.param(1, id="before"), pytest.param(2, id="after")])
+def test_a_training_interrupted_around_its_last_evaluation_still_stops_early(studio: Studio, evaluations: int) -> None:
+    samples = studio.noises(5)
+    previews = {"preview_prompts": ["low sine drone"], "preview_s": 0.1, "preview_every_epochs": 1}
+    whole = studio.train(samples, **PATIENCE_1, previews=previews)
+    step = whole.report().steps
+    assert whole.report().stopped_early
+
+    def stop(telemetry: Telemetry) -> bool:
+        evaluated = sum("eval_loss" in row for _, row in metric_rows(telemetry.events))
+        return evaluated >= evaluations and telemetry.last_step() >= step
+
+    first = studio.train(samples, stop=stop, **PATIENCE_1, previews=previews)
+    second = studio.resume(first, samples, **PATIENCE_1, previews=previews)
+
+    assert first.outcome == job_event_pb2.JobCancelled(checkpoint_step=step)
+    assert first.rows() + second.rows() == whole.rows()
+    assert (second.report().steps, second.report().stopped_early) == (step, True)
+    assert second.adapter() == whole.adapter()
+    assert [preview.step for preview in second.previews()] == [step]
+
+
+def test_an_evaluation_that_is_interrupted_twice_is_still_made_up_for(
+    studio: Studio, uninterrupted: dict[int, Training]
+) -> None:
+    samples = studio.samples(12, length_s=LENGTHS)
+    first = studio.train(samples, stop=stop_after_row(6), **settings())
+
+    second = studio.resume(first, samples, stop=lambda _: bool(studio.telemetry.events), **settings())
+    third = studio.resume(second, samples, **settings())
+
+    assert second.outcome == job_event_pb2.JobCancelled(checkpoint_step=6)
+    assert first.rows() + second.rows() + third.rows() == uninterrupted[1].rows()
+    assert third.adapter() == uninterrupted[1].adapter()
 
 
 def test_a_checkpoint_that_is_not_whole_is_refused_by_name(studio: Studio) -> None:

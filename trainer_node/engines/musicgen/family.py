@@ -12,7 +12,7 @@ What a training method sees of the model is `Clip`s in and logits out. Three thi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -157,13 +157,23 @@ def _fetch(hub_id: str) -> tuple[Any, Any]:
 
 def _read(source: Path | str, *, local_files_only: bool = True) -> tuple[Any, Any]:
     """Model and tokenizer. Only safetensors are read: weights in pickles could run code."""
-    model = MusicgenForConditionalGeneration.from_pretrained(
-        source, dtype=torch.float32, use_safetensors=True, local_files_only=local_files_only
+    model, loading = MusicgenForConditionalGeneration.from_pretrained(
+        source, dtype=torch.float32, use_safetensors=True, local_files_only=local_files_only, output_loading_info=True
     )
+    _require_weights(model, loading["missing_keys"])
     tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local_files_only)
     if len(tokenizer) < model.config.text_encoder.vocab_size / 2:  # without its files transformers makes an empty one
         raise ValueError("its tokenizer is missing")
     return model, tokenizer
+
+
+def _require_weights(model: torch.nn.Module, missing: Iterable[str]) -> None:
+    """Raises ValueError where weights were not in the files: transformers would go on with random ones."""
+    learnt = {name for name, _ in model.named_parameters()}
+    learnt |= {name for name, _ in model.named_buffers() if name.endswith("codebook.embed")}
+    lost = sorted(name for name in learnt & set(missing) if "embed_positions" not in name)  # those are computed
+    if lost:
+        raise ValueError(f"{len(lost)} of its weights are missing, such as {lost[0]}")
 
 
 def _first_line(error: Exception) -> str:

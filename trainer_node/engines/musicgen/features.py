@@ -41,6 +41,9 @@ class Features:
 
     def clips(self, samples: list[TrainingSample], stop: StopRequested) -> list[Clip]:
         """The clips of all samples. Raises DataInvalid naming every sample that is too short, Stopped if asked to."""
+        frame_s = 1 / self.base.frame_rate_hz
+        if self.max_clip_s < frame_s:
+            raise DataInvalid(f"max_clip_s is {self.max_clip_s:g}; give a frame of the codec ({frame_s:g}) or more")
         clips, problems = [], []
         for sample in samples:
             if stop():

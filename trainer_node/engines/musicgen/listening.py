@@ -41,6 +41,8 @@ class Previews(TrainerCallback):  # type: ignore[misc]  # transformers has no ty
     def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, model: Any, **_: Any) -> None:
         """Step 0 is the base model. A training resumed in the middle of an epoch was heard before."""
         step = state.global_step
+        if self.course.progress.stopped_early:
+            return  # resumed only to end, and the end is heard
         if step == 0 or (self.every_steps and step % self.every_steps == 0):
             self._listen(model, step)
 

@@ -56,6 +56,7 @@ class CommittedState(_Trainer):  # type: ignore[misc]  # transformers has no typ
 
     course: Course
     generators: Mapping[str, torch.Generator]
+    _resumed_from: str | None = None
 
     def follow(self, course: Course, generators: Mapping[str, torch.Generator]) -> None:
         """Take part in a course. generators: saved and restored beside the process's own."""
@@ -108,6 +109,7 @@ class CommittedState(_Trainer):  # type: ignore[misc]  # transformers has no typ
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         folder = Path(resume_from_checkpoint)
+        self._resumed_from = resume_from_checkpoint
         tensors = tensor_files.read(folder / ADAPTER)
         expected = {name: tensor.shape for name, tensor in adapter_tensors(self.model).items()}
         if {name: tensor.shape for name, tensor in tensors.items()} != expected:
@@ -141,11 +143,22 @@ class CommittedState(_Trainer):  # type: ignore[misc]  # transformers has no typ
         """There is none: nothing here trains in fp16."""
 
     def go_on(self) -> None:
-        """Right before the first step: take the running loss up again, make up for an interrupted evaluation."""
+        """Right before the first step: take the running loss up again, make up for an interrupted evaluation.
+
+        If that is interrupted again, the checkpoint that follows needs the generators, which the Trainer sets later.
+        """
         self._tr_loss += self.course.progress.loss_sum
         self._globalstep_last_logged = self.course.progress.logged_step
         if self.course.progress.evaluation_pending:
+            self._load_rng_state(self._resumed_from)
             self.evaluate()
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """As Trainer's, unless it is over: `go_on` was asked to stop, or patience had run out before the resume."""
+        if self.course.cancelled or self.course.progress.stopped_early:
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*args, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """As Trainer's, leaving the training's randomness alone. Stopped in the middle, it is left for the resume."""
