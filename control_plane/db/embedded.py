@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import fcntl
 import os
+import pwd
 import shutil
 import signal
 import sys
@@ -46,6 +47,7 @@ SOCKET_FOLDER_LIMIT = 85  # bytes; sun_path holds 108 on Linux and 104 on macOS,
 START_TIMEOUT_S = 300.0  # recovery after a crash replays the log first
 STOP_TIMEOUT_S = 20.0
 LOG_LIMIT_BYTES = 10_000_000
+NEW_CLUSTER_BYTES = 60_000_000
 PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -117,6 +119,7 @@ class _Server:
 
     async def prepare(self) -> None:
         """Find the programs and make the cluster where there is none."""
+        self._require_own()
         self.prefix = await unprivileged()
         made_by = self.cluster / "PG_VERSION"
         self.binaries = await find_binaries(int(made_by.read_text()) if made_by.exists() else None)
@@ -125,6 +128,15 @@ class _Server:
         self.sockets = _socket_folder(self.root)
         if self.log_file.exists() and self.log_file.stat().st_size > LOG_LIMIT_BYTES:
             self.log_file.replace(self.log_file.with_suffix(".log.1"))
+
+    def _require_own(self) -> None:
+        """Postgres takes no folder of another user, root's neither, and says so only in its log."""
+        made_by = self.cluster.stat().st_uid if self.cluster.exists() else os.geteuid()
+        if made_by != os.geteuid():
+            raise EmbeddedUnavailable(
+                f"the data folder {self.root} was made by user {_user(made_by)}, and this is {_user(os.geteuid())}; "
+                "start tunesmith as that user, or choose another folder"
+            )
 
     async def _make_cluster(self) -> None:
         """Beside its place and renamed into it, so that what stands there is whole."""
@@ -139,6 +151,11 @@ class _Server:
             env=_environment(),
         )
         output, _ = await process.communicate()
+        if process.returncode != 0 and b"No space left on device" in output:
+            raise EmbeddedUnavailable(
+                f"there is no room for a new database in {self.root}; it takes about {NEW_CLUSTER_BYTES // 10**6} MB: "
+                "free some space, or choose another folder"
+            )
         if process.returncode != 0:
             raise EmbeddedUnavailable(f"a new database could not be made in {self.root}: {_tail(output)}")
         partial.rename(self.cluster)
@@ -154,6 +171,7 @@ class _Server:
         settings = {**self.settings, "unix_socket_directories": str(self.sockets)}
         options = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
         with self.log_file.open("ab") as output:
+            said_before = output.tell()
             self.process = await asyncio.create_subprocess_exec(
                 *[*self.prefix, self.binaries.path("postgres"), "-D", str(self.cluster), *options],
                 stdin=asyncio.subprocess.DEVNULL,
@@ -163,9 +181,9 @@ class _Server:
                 start_new_session=True,  # a Ctrl-C is for its owner, which stops it in order
                 preexec_fn=_die_with_owner(),
             )
-        await self._answering(self.process)
+        await self._answering(self.process, said_before)
 
-    async def _answering(self, process: asyncio.subprocess.Process) -> None:
+    async def _answering(self, process: asyncio.subprocess.Process, said_before: int) -> None:
         problem: Exception | None = None
         deadline = asyncio.get_running_loop().time() + START_TIMEOUT_S
         while process.returncode is None and asyncio.get_running_loop().time() < deadline:
@@ -175,7 +193,7 @@ class _Server:
             except psycopg.OperationalError as error:
                 problem = error
                 await asyncio.sleep(0.02)
-        said = _tail(self.log_file.read_bytes()[-2000:]) or problem
+        said = _tail(self.log_file.read_bytes()[said_before:][-2000:]) or problem
         raise EmbeddedUnavailable(f"the embedded server over {self.root} did not start: {said}")
 
     async def keep_running(self) -> None:
@@ -243,6 +261,13 @@ def _environment() -> dict[str, str]:
     """Ours without PG* (PGPORT and PGDATA would steer the server) and with messages in English."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("PG", "LC_", "LANG"))}
     return {**kept, "LC_ALL": "C"}
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:  # an account of another machine
+        return str(uid)
 
 
 def _tail(output: bytes) -> str:

@@ -18,6 +18,7 @@ import pytest
 
 from control_plane.config import DatabaseConfig
 from control_plane.db import embedded, leftovers
+from control_plane.db.binaries import Binaries
 from control_plane.db.embedded import embedded_postgres
 from control_plane.db.pool import open_database
 from control_plane.errors import DataFolderInUse, EmbeddedUnavailable
@@ -294,3 +295,27 @@ def _runs(python: str, who: dict[str, object]) -> bool:
 
 def test_only_the_main_thread_ties_the_server_to_itself():
     assert embedded._die_with_owner() is not None
+
+
+async def test_a_folder_of_another_user_is_refused_with_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    async with embedded_postgres(tmp_path):
+        pass
+    monkeypatch.setattr(os, "geteuid", lambda: 4_000_000_000)
+
+    with pytest.raises(EmbeddedUnavailable, match=r"was made by user .+, and this is 4000000000; start tunesmith as"):
+        async with embedded_postgres(tmp_path):
+            pass
+
+
+async def test_too_little_room_for_a_new_database_is_said_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    initdb = tmp_path / "initdb"
+    initdb.write_text("#!/bin/sh\necho 'could not write to file: No space left on device'; exit 1\n")
+    initdb.chmod(0o755)
+
+    async def found(_: object) -> Binaries:
+        return Binaries(tmp_path, 18)
+
+    monkeypatch.setattr(embedded, "find_binaries", found)
+    with pytest.raises(EmbeddedUnavailable, match=r"no room for a new database in .+: free some space"):
+        async with embedded_postgres(tmp_path / "data"):
+            pass
