@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import tempfile
 from pathlib import Path
 
 import click
 
-from services.cli.commands import LazyGroup, session_of
+from services.cli.commands import LazyGroup, LocalCommand, session_of
 from services.cli.completion import DATASETS
 from services.cli.confirm import confirm
 from services.cli.listing import limit_options, show_list
@@ -143,6 +144,24 @@ def export(ctx: click.Context, version: str, file: Path | None) -> None:
 @dataset.group(cls=LazyGroup)
 def version() -> None:
     """Freeze the samples of a data set; runs train on frozen versions. Named by dsv_… or NAME@NUMBER."""
+
+
+@dataset.command("make-demo", cls=LocalCommand)
+@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@click.pass_context
+def make_demo(ctx: click.Context, folder: Path) -> None:
+    """Write 24 synthesised clips and their ratings to DIR, to try things with. Exit code 4: DIR is not empty."""
+    from services.cli.model import require_empty
+    from services.cli.train_extra import require_train_extra
+
+    require_empty(folder)
+    require_train_extra()
+    from trainer_node.data.demo import write_demo
+
+    session = session_of(ctx)
+    rated = write_demo(folder, seed=0)
+    session.out.pairs([("rated", rated)])
+    session.out.note(f"next: tunesmith dataset import {shlex.quote(str(rated))} --to NAME")
 
 
 @version.command("create")

@@ -137,13 +137,16 @@ class LiveDisplay:
 
         progress = self._progress
         head = Table.grid(padding=(0, 2), expand=False)
-        head.add_column(no_wrap=True, overflow="ellipsis", max_width=30)
+        head.add_column(overflow="ellipsis", max_width=30)  # the title gives way, the figures stay
+        for _ in range(4):
+            head.add_column(no_wrap=True)
         waiting = not progress.total_steps and progress.state not in ("SUCCEEDED", "FAILED", "CANCELLED")
         bar = ProgressBar(total=1.0, completed=progress.share, width=18, pulse=waiting)
         percent = f"{progress.share:4.0%}" if progress.total_steps else "    "
         left = f"ETA {clock(progress.left_s)}" if progress.left_s else ""
         state = Text(progress.state, style="cyan")
-        head.add_row(Text(escape(self._title), style="bold"), bar, Text(percent), state, Text(left, style="dim"))
+        title = Text(escape(self._title), style="bold", no_wrap=True, overflow="ellipsis")
+        head.add_row(title, bar, Text(percent), state, Text(left, style="dim"))
         figures = Text("  ", no_wrap=True, overflow="ellipsis")
         for key, value in progress.facts().items():
             figures.append(f"{key} ", style="dim").append(f"{value}  ")

@@ -75,13 +75,14 @@ def show(failure: Failure, session: Session) -> None:
         return
     color = wants_color(sys.stderr, session.out.color)
     head = f"error[{failure.reason}]:"
-    print(click.style(head, fg="red", bold=True) if color else head, _message(failure), file=sys.stderr)
+    typed = session.typed
+    print(click.style(head, fg="red", bold=True) if color else head, typed(_message(failure)), file=sys.stderr)
     for problem in failure.fields:
-        print(f"  {escape(str(problem))}", file=sys.stderr)
+        print(f"  {escape(typed(str(problem)))}", file=sys.stderr)
     if failure.request_id:
         print(f"  request id {escape(failure.request_id)}", file=sys.stderr)
     for hint in failure.hints:
-        print(f"  {hint}", file=sys.stderr)
+        print(f"  {typed(hint)}", file=sys.stderr)
     sys.stderr.flush()
 
 

@@ -17,6 +17,12 @@ class FolderNotEmpty(TunesmithError):
     reason = "FOLDER_NOT_EMPTY"
 
 
+def require_empty(folder: Path) -> None:
+    """Raises FolderNotEmpty."""
+    if folder.exists() and any(folder.iterdir()):
+        raise FolderNotEmpty(f"{folder} is not empty; name a new folder", folder=folder)
+
+
 @click.group(cls=LazyGroup)
 def model() -> None:
     """Make base models to try things with."""
@@ -36,8 +42,7 @@ def make_tiny(ctx: click.Context, folder: Path, stereo: bool, seed: int) -> None
     from trainer_node.engines.musicgen.tiny import make_tiny as write
 
     session = session_of(ctx)
-    if folder.exists() and any(folder.iterdir()):
-        raise FolderNotEmpty(f"{folder} is not empty; name a new folder", folder=folder)
+    require_empty(folder)
     write(folder, stereo=stereo, seed=seed)
     session.out.pairs([("base_model", folder), ("stereo", stereo), ("seed", seed)])
     session.out.note(f"next: tunesmith train supervised --base-model {folder} --dataset rated.jsonl --output out")

@@ -23,6 +23,7 @@ from services.cli.terminal import escape, is_interactive, wants_color
 if TYPE_CHECKING:
     from google.protobuf.message import Message
     from rich.console import Console
+    from rich.table import Table
 
     from tunesmith.v1.adapter_pb2 import GetAdapterReportResponse
     from tunesmith.v1.run_pb2 import GetRunReportResponse
@@ -40,10 +41,15 @@ class Column(NamedTuple):
 
 @dataclass
 class Output:
-    """Where and how a command writes. stdout, stderr: kept for a command that diverts those of the process."""
+    """Where and how a command writes.
+
+    typed: what makes commands in a note such as have to be typed. stdout, stderr: kept for a command that diverts those
+    of the process.
+    """
 
     format: str = "table"
     color: str = "auto"
+    typed: Callable[[str], str] = str
     stdout: TextIO | None = None
     stderr: TextIO | None = None
 
@@ -74,7 +80,7 @@ class Output:
     def note(self, text: str) -> None:
         """Tell a person something that is no answer, on stderr; programs that asked for JSON are not told."""
         if self.format == "table":
-            print(escape(text, keep="\n"), file=self.notes, flush=True)
+            print(escape(self.typed(text), keep="\n"), file=self.notes, flush=True)
 
     def line(self, text: str) -> None:
         """One line of text, as it is but for control characters."""
@@ -133,7 +139,21 @@ class Output:
         for entry in entries:
             cells = (escape(_text_for_people(column.value(entry))) for column in columns)
             table.add_row(*(Text(cell, style=_style(cell)) for cell in cells))
-        self.console().print(table if entries else Text("(none)", style="dim"))
+        console = self.console()
+        if not entries:
+            console.print(Text("(none)", style="dim"))
+        elif _fits(table, console):
+            console.print(table)
+        else:
+            self._cards(entries, columns)
+
+    def _cards(self, entries: Sequence[Message], columns: Sequence[Column]) -> None:
+        """One entry below the other, where they are too wide for a table."""
+        for number, entry in enumerate(entries):
+            if number:
+                print(file=self.answers)
+            facts = ((column.name, _text_for_people(column.value(entry))) for column in columns)
+            self._grid([(key, text) for key, text in facts if text])
 
     def _grid(self, facts: Sequence[tuple[str, str]]) -> None:
         from rich.table import Table
@@ -141,8 +161,24 @@ class Output:
 
         grid = Table.grid(padding=(0, 2))
         for key, value in facts:
-            grid.add_row(Text(key, style="dim"), Text(escape(value, keep="\n"), style=_style(value), overflow="fold"))
+            grid.add_row(
+                Text(key, style="dim", overflow="fold"),
+                Text(escape(value, keep="\n"), style=_style(value), overflow="fold"),
+            )
         self.console().print(grid)
+
+
+NARROWEST = 6  # a cell that is folded below this is a riddle
+
+
+def _fits(table: Table, console: Console) -> bool:
+    """Whether the terminal is wide enough: no id is cut, and no other column becomes a sliver."""
+    gaps = 2 * (len(table.columns) - 1)
+    needed = 0
+    for column in table.columns:
+        widest = max(console.measure(cell).maximum for cell in (column.header, *column.cells))
+        needed += widest if column.no_wrap else min(widest, NARROWEST)
+    return needed + gaps <= console.width
 
 
 _STYLES = {
@@ -196,11 +232,13 @@ def _text_for_people(value: object) -> str:
     """As `text_of`, but a time as how long ago it was."""
     if not hasattr(value, "ToDatetime"):
         return text_of(value)
-    passed_s = time.time() - value.seconds  # type: ignore[attr-defined]  # a Timestamp
+    if not value.seconds:  # type: ignore[attr-defined]  # a Timestamp
+        return ""
+    passed_s = time.time() - value.seconds  # type: ignore[attr-defined]  # as above
     for unit, length_s in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if passed_s >= length_s:
             return f"{passed_s // length_s:.0f} {unit} ago"
-    return f"{max(0.0, passed_s):.0f} s ago" if value.seconds else ""  # type: ignore[attr-defined]  # as above
+    return f"{max(0.0, passed_s):.0f} s ago"
 
 
 def enum_text(message: Message, field: str) -> str:

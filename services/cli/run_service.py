@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Mapping
@@ -47,7 +48,7 @@ def run_local(session: Session, flags: Mapping[str, Any], *, until_stdin_closes:
     require_train_extra()
     given = {f"local.{name}": value for name, value in flags.items()}
     loaded = load(main_local.LocalConfig, "local", environ=os.environ, flags=given)
-    ready = _ready(session, "Tunesmith", _NEXT.format(models=loaded.models))
+    ready = _ready(session, "Tunesmith", _NEXT.format(models=shlex.quote(str(loaded.models))))
 
     async def serve(stop: asyncio.Event) -> None:
         if until_stdin_closes:
@@ -59,8 +60,8 @@ def run_local(session: Session, flags: Mapping[str, Any], *, until_stdin_closes:
 
 _NEXT = """
 In another terminal:
-  tunesmith model make-tiny {models}/tiny
-  tunesmith dataset import rated.jsonl --to mine && tunesmith experiment create first --dataset mine
+  tunesmith model make-tiny {models}/tiny && tunesmith dataset make-demo demo-clips
+  tunesmith dataset import demo-clips/rated.jsonl --to mine && tunesmith experiment create first --dataset mine
   tunesmith run submit --experiment first --base-model tiny --epochs 3
 """
 
@@ -69,6 +70,7 @@ def _ready(session: Session, what: str, then: str) -> Ready:
     """What to do when the program answers: a line for programs on stdout, words for people on stderr."""
 
     def ready(address: str) -> None:
+        session.server = address  # which the commands that are printed have to name
         if session.out.for_people:
             session.out.note(f"{what} answers at {address}; Ctrl-C stops it\n{then.format(address=address)}")
         else:

@@ -71,6 +71,8 @@ def submit(
             request.spec.CopyFrom(spec)
         response = client.runs.CreateRun(request)
         run = response.run
+        if run.dataset_version_id:
+            session.out.note(f"trains on {_described(client, run.dataset_version_id)}")
         if dry_run:
             session.out.response(response, run)
             session.out.note("nothing was stored (--dry-run)")
@@ -128,6 +130,19 @@ def _request(client: Client, given: Mapping[str, Any], *, dry_run: bool) -> Crea
     if given.get("dataset"):
         _choose_version(client, request, str(given["dataset"]))
     return request
+
+
+def _described(client: Client, dataset_version_id: str) -> str:
+    """A version in words: that which is taken where none was named may be a narrow one, or an old one."""
+    from tunesmith.v1 import dataset_pb2
+
+    wanted = dataset_pb2.GetDatasetVersionRequest(dataset_version_id=dataset_version_id)
+    version = client.datasets.GetDatasetVersion(wanted).dataset_version
+    of = dataset_pb2.GetDatasetRequest(dataset_id=version.dataset_id)
+    dataset = client.datasets.GetDataset(of).dataset
+    rated = f", those rated {version.min_rating:g} or better" if version.HasField("min_rating") else ""
+    counted = f"{version.sample_count} of {dataset.sample_count} samples"
+    return f"{dataset.name}@{version.number}: {counted}{rated} ({dataset_version_id})"
 
 
 def _number(key: str, value: Any, kind: type[int] | type[float]) -> Any:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from services.cli.output import Output
+from services.cli.typed import typed
 
 if TYPE_CHECKING:
     from tunesmith.client.client import Client
@@ -22,6 +24,14 @@ class Session:
     timeout_s: float | None = None
     debug: bool = False
     out: Output = field(default_factory=Output)
+
+    def __post_init__(self) -> None:
+        self.out.typed = self.typed
+
+    def typed(self, text: str) -> str:
+        """`text` with the commands in it as they have to be typed to reach the chosen control plane."""
+        usual = os.environ.get("TUNESMITH_SERVER") or DEFAULT_SERVER
+        return typed(text, server="" if self.server == usual else self.server)
 
     def client(self) -> Client:
         """A client of the chosen control plane; --timeout runs from now."""

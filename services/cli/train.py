@@ -77,6 +77,7 @@ def supervised(ctx: click.Context, /, dataset: Path, output: Path, min_rating: f
     samples = training_samples(read_rated_file(dataset), min_rating=min_rating)
     stopping = "finishing the step and writing a checkpoint; Ctrl-C again stops at once"
     with (
+        _saying_how_to_go_on(session, output),
         _diverted(session, output / LOG),
         display_for(session.out, f"training {output.name}") as display,
         ctrl_c(lambda: display.say(stopping)) as stop,
@@ -94,6 +95,20 @@ def supervised(ctx: click.Context, /, dataset: Path, output: Path, min_rating: f
             device=keywords["device"],
         )
     return _outcome(session, end, output)
+
+
+@contextmanager
+def _saying_how_to_go_on(session: Session, output: Path) -> Iterator[None]:
+    """Ctrl-C twice ends at once; what was committed before is there to go on from."""
+    from trainer_node.checkpoints import checkpoints
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = checkpoints(output / "checkpoints")
+        after = f"go on with: {_command('--resume')}" if kept else "there is no checkpoint yet"
+        session.out.note(f"stopped at once; {after}")
+        raise
 
 
 @contextmanager

@@ -131,6 +131,24 @@ def test_control_characters_of_a_server_never_reach_a_terminal(monkeypatch):
     assert r"\x1b]0;owned\x07" in "".join(terminal.getvalue().split())
 
 
+def test_a_narrow_terminal_gets_whole_ids_and_no_slivers(monkeypatch):
+    run = run_pb2.Run(run_id=RUN, display_name="two words", state="RUN_STATE_RUNNING", step=5, total_steps=10)
+    drawn = {}
+    for width in ("120", "60"):
+        monkeypatch.setattr(sys, "stdout", terminal := Terminal())
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setenv("COLUMNS", width)
+        Output(color="never").entries(run_pb2.ListRunsResponse(runs=[run]), [run], COLUMNS)
+        drawn[width] = [line.rstrip().split(None, 1) for line in terminal.getvalue().splitlines()]
+
+    assert drawn["120"][0][0] == "RUN"
+    assert drawn["120"][1][0] == RUN
+    assert ["run_id", RUN] in drawn["60"]
+    assert ["name", "two words"] in drawn["60"]
+    assert ["progress", "5/10"] in drawn["60"]
+    assert "create_time" not in {line[0] for line in drawn["60"]}  # it has none
+
+
 def test_control_characters_in_plain_lines_are_escaped_as_in_json():
     assert quoted("a\x1bb") == r'"a\u001bb"'
     assert quoted("plain-text_1.5") == "plain-text_1.5"

@@ -62,6 +62,22 @@ async def test_from_clips_to_a_queued_run(real, rated, tmp_path):
     assert (await real("run", "logs", "-f", run["run_id"])).code == 8
 
 
+async def test_submitting_says_which_version_of_the_data_is_trained_on(real, rated):
+    name = fresh("mine")
+    await real("dataset", "import", str(rated), "--to", name)
+    await real("experiment", "create", name, "--dataset", name)
+    submit = ("run", "submit", "--experiment", name, "--base-model", "tiny", "-d")
+
+    whole = await real(*submit)
+    await real("dataset", "version", "create", name, "--min-rating", "5")
+    newest = await real(*submit)
+    older = await real(*submit, "--dataset-version", f"{name}@1", "--dry-run")
+
+    assert f"trains on {name}@1: 3 of 3 samples (dsv_" in whole.err
+    assert f"trains on {name}@2: 1 of 3 samples, those rated 5 or better (dsv_" in newest.err
+    assert f"trains on {name}@1: 3 of 3 samples (dsv_" in older.err
+
+
 async def test_a_clip_that_the_server_refuses_is_told_by_file_and_line(real, plane, rated):
     spoilt = digest_of(rated.parent / "1.wav")
     plane.inspector.spoilt[spoilt] = "the file ends early; export it again"
