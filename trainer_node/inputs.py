@@ -27,20 +27,26 @@ class BlobSource(Protocol):
 
 async def fetch_inputs(job: trainer_pb2.Job, blobs: BlobFolder, source: BlobSource) -> None:
     """Bring every blob that `job` needs into `blobs`. Raises InputsUnavailable, DataInvalid, DiskFull."""
-    await _fetch(blobs, source, [file.digest for file in job.resume_from.files])
+    missed = f"the checkpoint at step {job.resume_from.step} cannot be gone on from: create a new run"
+    await _fetch(blobs, source, [file.digest for file in job.resume_from.files], missed)
     if job.dataset_digest:
-        await _fetch(blobs, source, [job.dataset_digest])
+        missed = "create a data set version of the same samples again, then resume the run or create a new one"
+        await _fetch(blobs, source, [job.dataset_digest], missed)
         samples = read_export(await asyncio.to_thread(blobs.existing(job.dataset_digest).read_bytes))
-        await _fetch(blobs, source, [sample.audio_digest for sample in samples])
+        missed = "import the clips of its data set again, then resume the run or create a new one"
+        await _fetch(blobs, source, [sample.audio_digest for sample in samples], missed)
 
 
-async def _fetch(blobs: BlobFolder, source: BlobSource, digests: list[str]) -> None:
-    """Fetch those of `digests` that are not here, a few at a time. The first failure ends it."""
+async def _fetch(blobs: BlobFolder, source: BlobSource, digests: list[str], missed: str) -> None:
+    """Fetch those of `digests` that are not here, a few at a time. The first failure ends it.
+
+    missed: what to do where one is gone.
+    """
     waiting = iter(await asyncio.to_thread(blobs.missing, digests))
 
     async def work() -> None:
         for digest in waiting:
-            await _fetch_one(blobs, source, digest)
+            await _fetch_one(blobs, source, digest, missed)
 
     workers = [asyncio.create_task(work()) for _ in range(_AT_A_TIME)]
     try:
@@ -51,15 +57,14 @@ async def _fetch(blobs: BlobFolder, source: BlobSource, digests: list[str]) -> N
         await asyncio.gather(*workers, return_exceptions=True)
 
 
-async def _fetch_one(blobs: BlobFolder, source: BlobSource, digest: str) -> None:
+async def _fetch_one(blobs: BlobFolder, source: BlobSource, digest: str, missed: str) -> None:
     try:
         with blobs.receive(digest) as incoming:
             async for chunk in source.fetch(digest):
                 await asyncio.to_thread(incoming.write, chunk)
             await asyncio.to_thread(incoming.commit)
     except BlobNotFound as error:
-        what = f"blob {digest} is gone from the control plane; create a new dataset version and a new run"
-        raise InputsUnavailable(what, digest=digest) from error
+        raise InputsUnavailable(f"blob {digest} is gone from the control plane; {missed}", digest=digest) from error
     except BlobCorrupt as error:
         what = f"blob {digest} arrived damaged; check the blob store of the control plane, then resume the run"
         raise InputsUnavailable(what, digest=digest) from error

@@ -186,16 +186,29 @@ async def test_a_stop_while_inputs_are_fetched_needs_no_process(tmp_path: Path) 
     assert not (tmp_path / "jobs" / job.job_id / "child.json").exists()
 
 
-async def test_inputs_that_are_gone_fail_the_job_with_a_next_step(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("gone", "next_step"),
+    [
+        (b"weights", "the checkpoint at step 5 cannot be gone on from: create a new run"),
+        (b'"prompt"', "create a data set version of the same samples again"),
+        (b"sound", "import the clips of its data set again"),
+    ],
+)
+async def test_inputs_that_are_gone_fail_the_job_with_a_next_step_that_helps(
+    tmp_path: Path, gone: bytes, next_step: str
+) -> None:
     source = MemorySource()
-    job = make_job("quick", dataset_digest=source.add_dataset({"p": b"s"}))
-    source.blobs.clear()
+    digest = source.add_dataset({"p": b"sound"})
+    checkpoint = blob_pb2.File(path="adapter.safetensors", digest=source.add(b"weights"), size_bytes=7)
+    resume_from = run_pb2.Checkpoint(step=5, files=[checkpoint])
+    job = make_job("quick", dataset_digest=digest, resume_from=resume_from)
+    source.blobs = {name: data for name, data in source.blobs.items() if gone not in data}
     async with fake_jobs(node_config(tmp_path), source) as jobs:
         await jobs.start(job)
         failed = end_of(await events_of(jobs, job.job_id)).failed
 
     assert failed.reason == "INPUTS_UNAVAILABLE"
-    assert "is gone from the control plane; create a new dataset version" in failed.message
+    assert f"is gone from the control plane; {next_step}" in failed.message
 
 
 async def test_inputs_with_other_bytes_are_never_stored(tmp_path: Path) -> None:
