@@ -25,7 +25,8 @@ from control_plane.nodes import store as nodes
 from control_plane.nodes.model import Node
 from control_plane.ports import Blobs, Trainer
 from control_plane.runs import job_store
-from control_plane.runs.model import Job
+from control_plane.runs import store as runs
+from control_plane.runs.model import Job, RunState
 from control_plane.telemetry import commands, store
 from control_plane.telemetry.model import EventGap
 from tunesmith.errors import TunesmithError
@@ -36,6 +37,7 @@ log = structlog.get_logger()
 BATCH_S = 0.05  # least time between two commits of a job
 SILENCE_S = 6.0  # a stream that brings neither event nor heartbeat, which come every 2 s, is opened anew
 RETRY_S, RETRY_MAX_S = 0.1, 5.0  # pause after a failure, doubled each time and jittered
+OWN_TROUBLE = frozenset({"DISK_FULL", "UNAVAILABLE"})  # of the store of blobs
 MAX_BLOB_BYTES = 8 * 1024**3  # as of uploads
 
 
@@ -107,7 +109,13 @@ class Ingest:
                 begun = time.monotonic()
                 arrived = await inbox.take(within_s=SILENCE_S)
                 if arrived.events:
-                    if await self._store(job, node, arrived.events):
+                    try:
+                        ended = await self._store(job, node, arrived.events)
+                    except TunesmithError as error:
+                        if error.reason in OWN_TROUBLE and not isinstance(error, NodeUnreachable):
+                            await self._hold(job)
+                        raise
+                    if ended:
                         return True
                 elif arrived.heartbeat:
                     await commands.renew_lease(self._db, job, lease_s=self._config.lease_s)
@@ -124,6 +132,16 @@ class Ingest:
             applied = await commands.apply_events(self._db, self._blobs, job, part, lease_s=self._config.lease_s)
             ended = ended or applied.ended
         return ended
+
+    async def _hold(self, job: Job) -> None:
+        """Renew the lease of a job that was heard and could not be stored, for which its node is not to blame.
+
+        Not of one that is to stop: it would wait for us for ever, and is over sooner when it counts as lost.
+        """
+        async with self._db.connection() as conn:
+            run = await runs.get(conn, job.run_id)
+        if run.state is not RunState.STOPPING:
+            await commands.renew_lease(self._db, job, lease_s=self._config.lease_s)
 
     async def _copy(self, job: Job, node: Node, files: Iterable[blob_pb2.File]) -> None:
         """Copy the files of an event that are not stored here. What its node cannot give is left missing, for the
