@@ -96,7 +96,7 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         page = cursor(request)
         async with self._db.connection() as conn:
             found = await store.events(conn, run_id=request.run_id, after=page.after, limit=page.limit)
-        shown, token = page.cut(found, event_message, lambda event: str(event.revision))
+        shown, token = page.cut(found, event_message, lambda event: event.key)
         return run_pb2.ListRunEventsResponse(events=shown, next_page_token=token)
 
     async def ListCheckpoints(
@@ -106,7 +106,7 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         page = cursor(request)
         async with self._db.connection() as conn:
             found = await store.checkpoints(conn, run_id=request.run_id, after=page.after, limit=page.limit)
-        shown, token = page.cut(found, checkpoint_message, lambda saved: f"{saved.step}/{saved.attempt}")
+        shown, token = page.cut(found, checkpoint_message, lambda saved: saved.key)
         return run_pb2.ListCheckpointsResponse(checkpoints=shown, next_page_token=token)
 
     async def ListPreviews(
@@ -116,6 +116,5 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         page = cursor(request)
         async with self._db.connection() as conn:
             found = await store.previews(conn, run_id=request.run_id, after=page.after, limit=page.limit)
-        key = "{0.step}/{0.prompt_index}/{0.attempt}".format
-        shown, token = page.cut(found, preview_message, key)
+        shown, token = page.cut(found, preview_message, lambda preview: preview.key)
         return run_pb2.ListPreviewsResponse(previews=shown, next_page_token=token)

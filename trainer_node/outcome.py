@@ -13,23 +13,14 @@ from collections.abc import Callable
 from trainer_node.errors import DiskFull, OutOfMemory, TrainingCrashed
 from trainer_node.memory_limit import remedy
 from trainer_node.stop_signal import Stopped
-from trainer_node.training import Blobs, StopRequested, Telemetry, Train, TrainingJob
+from trainer_node.training import Outcome
 from tunesmith.errors import TunesmithError
 from tunesmith.v1 import job_event_pb2, job_spec_pb2
 
 MAX_MESSAGE = 2000
 
 
-def train_to_end(
-    train: Train, job: TrainingJob, telemetry: Telemetry, blobs: Blobs, stop: StopRequested
-) -> job_event_pb2.JobFinished:
-    """Run an engine; whatever happens becomes the end of the job."""
-    return ended(lambda: train(job, telemetry, blobs, stop), job.job.spec)
-
-
-def ended(
-    run: Callable[[], job_event_pb2.JobSucceeded | job_event_pb2.JobCancelled], spec: job_spec_pb2.JobSpec
-) -> job_event_pb2.JobFinished:
+def ended(run: Callable[[], Outcome], spec: job_spec_pb2.JobSpec) -> job_event_pb2.JobFinished:
     """The end that `run` comes to. What went wrong is also told on standard error, where its tail is taken from."""
     try:
         outcome = run()
@@ -60,7 +51,7 @@ def exit_code(end: job_event_pb2.JobFinished) -> int:
 
 
 def _as_failure(error: BaseException, spec: job_spec_pb2.JobSpec) -> TunesmithError:
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return OutOfMemory(f"the machine has no memory left; {remedy(spec)}")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         where = f" ({error.filename})" if error.filename else ""

@@ -64,8 +64,13 @@ def read_files(value: Any) -> tuple[blob_pb2.File, ...]:
 
 
 def storable(text: str) -> str:
-    """Without NUL, which Postgres cannot hold: a node's words must not keep its run from ending."""
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    """`text` as Postgres can hold it, without NUL and halves of surrogate pairs: a node's words must not keep its run
+    from ending."""
+    if "\0" in text:
+        text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _plain(message: Message) -> Any:

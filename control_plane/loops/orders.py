@@ -20,7 +20,6 @@ from tunesmith.v1 import job_event_pb2, run_pb2, trainer_pb2
 
 log = structlog.get_logger()
 
-ACTOR = "dispatch"
 # Reasons of a node to refuse a job that another node, a later time or a later attempt may take.
 NO_ROOM = frozenset({"NODE_FULL", "DISK_FULL", "TRAINING_KIND_UNAVAILABLE", "LEASE_LOST"})
 
@@ -94,7 +93,7 @@ class Orders:
     async def _finish(self, job: Job, finished: job_event_pb2.JobFinished) -> None:
         try:
             async with self._db.transaction() as conn:
-                await commands.finish_run(conn, job, finished, None, ACTOR)
+                await commands.finish_run(conn, job, finished, None, commands.DISPATCH)
         except LeaseLost:
             log.info("order_came_late", job_id=job.job_id)
 

@@ -265,6 +265,12 @@ async def give_back(db: Database, job: Job, reason: str) -> Run | None:
         return await store.move(conn, run, target, actor=DISPATCH, reason=reason)
 
 
+def lease_lost(job: Job) -> LeaseLost:
+    """The error for a write of a job whose attempt is over."""
+    what = f"attempt {job.attempt} of {job.run_id} is over; stop its job"
+    return LeaseLost(what, run_id=job.run_id, attempt=job.attempt, job_id=job.job_id)
+
+
 async def explain_queue(db: Database, *, silence_s: float) -> None:
     """Say at each queued run what it waits for, where that has changed."""
     async with db.transaction() as conn:
@@ -281,8 +287,7 @@ async def _current(conn: Connection, job: Job) -> Run:
     live = await job_store.lock(conn, job.job_id)
     run = await store.lock(conn, job.run_id)
     if live is None or run.attempt != job.attempt or run.state.terminal:
-        what = f"attempt {job.attempt} of {job.run_id} is over; stop its job"
-        raise LeaseLost(what, run_id=job.run_id, attempt=job.attempt, job_id=job.job_id)
+        raise lease_lost(job)
     return run
 
 

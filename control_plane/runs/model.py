@@ -134,21 +134,6 @@ class RunEvent:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attempt:
-    """A row of `attempts`. resume_*: the checkpoint it goes on from; None for a fresh start."""
-
-    run_id: str
-    attempt: int
-    state: AttemptState
-    end_reason: EndReason | None
-    resume_run_id: str | None
-    resume_attempt: int | None
-    resume_step: int | None
-    create_time: datetime
-    end_time: datetime | None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Job:
     """A row of `jobs`. started: the node has acknowledged it; last_seq: events up to here are stored."""
 

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+from control_plane.db.connection import storable
 from control_plane.errors import BlobCorrupt, BlobNotFound
 from control_plane.ports import Blobs
 from control_plane.runs.model import Artefacts
-from control_plane.telemetry.intake import storable
 from tunesmith import spec
 from tunesmith.v1 import job_event_pb2
 

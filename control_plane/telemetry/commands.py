@@ -16,7 +16,6 @@ import structlog
 from control_plane.db.connection import Connection
 from control_plane.db.notify import run_topic
 from control_plane.db.pool import Database
-from control_plane.errors import LeaseLost
 from control_plane.ports import Blobs
 from control_plane.runs import commands as runs
 from control_plane.runs.model import Artefacts, Job
@@ -76,7 +75,7 @@ async def renew_lease(db: Database, job: Job, *, lease_s: float) -> None:
     """Give the job another full lease: its node was heard. Raises LeaseLost where the attempt is over."""
     async with db.transaction() as conn:
         if not await store.renew_lease(conn, job_id=job.job_id, lease_s=lease_s):
-            raise _lease_lost(job)
+            raise runs.lease_lost(job)
 
 
 def _fresh(
@@ -84,10 +83,10 @@ def _fresh(
 ) -> list[job_event_pb2.JobEvent]:
     """Those of `events` that are to be stored now: gapless from the cursor on."""
     if locked is None:
-        raise _lease_lost(job)
+        raise runs.lease_lost(job)
     fresh = [event for event in events if event.seq > locked.last_seq]
     if not locked.current or (locked.ended and fresh):
-        raise _lease_lost(job)
+        raise runs.lease_lost(job)
     for expected, event in enumerate(fresh, locked.last_seq + 1):
         if event.seq != expected:
             raise EventGap(f"event {event.seq} of {job.job_id} came where {expected} was expected")
@@ -129,8 +128,3 @@ def _digests(events: Sequence[job_event_pb2.JobEvent]) -> set[str]:
     """Blobs that checkpoints and previews name."""
     files = [file for event in events for file in (*event.checkpoint_saved.files, event.preview_saved.file)]
     return {file.digest for file in files if DIGEST.fullmatch(file.digest)}
-
-
-def _lease_lost(job: Job) -> LeaseLost:
-    what = f"attempt {job.attempt} of {job.run_id} is over; stop its job"
-    return LeaseLost(what, run_id=job.run_id, attempt=job.attempt, job_id=job.job_id)

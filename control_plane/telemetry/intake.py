@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from control_plane.db.connection import storable
 from control_plane.telemetry.model import (
     MAX_LINE_BYTES,
     MAX_NAME_CHARACTERS,
@@ -21,8 +22,6 @@ from control_plane.telemetry.model import (
 )
 from tunesmith import spec
 from tunesmith.v1 import job_event_pb2
-
-REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 def take_in(events: Sequence[job_event_pb2.JobEvent], *, rank: int) -> Intake:
@@ -46,15 +45,6 @@ def take_in(events: Sequence[job_event_pb2.JobEvent], *, rank: int) -> Intake:
             case _:  # a newer node's event, or an empty one
                 intake.losses.append(Loss(event.seq, 1, "an event of a kind that this program does not know"))
     return intake
-
-
-def storable(text: str) -> str:
-    """`text` as Postgres can hold it."""
-    if "\0" in text:
-        text = text.replace("\0", REPLACEMENT)
-    if text.isascii():
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _started(started: job_event_pb2.JobStarted) -> job_event_pb2.JobStarted:

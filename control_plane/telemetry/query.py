@@ -50,7 +50,7 @@ async def run_ended(conn: Connection, *, run_id: str) -> bool:
     """Whether a run has ended, so that no telemetry will be added. Raises RunNotFound."""
     row = await fetch_one(conn, "SELECT NOT live AS ended FROM runs WHERE run_id = %(run_id)s", run_id=run_id)
     if row is None:
-        raise RunNotFound(f"no run {run_id}; ListRuns shows those there are", run_id=run_id)
+        raise RunNotFound(f"there is no run {run_id}; list them with ListRuns", run_id=run_id)
     return bool(row["ended"])
 
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control_plane.telemetry.intake import storable, take_in
+from control_plane.db.connection import storable
+from control_plane.telemetry.intake import take_in
 from control_plane.telemetry.model import MAX_LINE_BYTES, MAX_STEP
 from tests.support.telemetry_load import logs_event, metrics_event
 from tunesmith.v1 import blob_pb2, job_event_pb2

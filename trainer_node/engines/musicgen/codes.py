@@ -29,13 +29,6 @@ def delay(codes_KT: Tensor, *, channels: int) -> Tensor:
     return labels_KS
 
 
-def undelay(labels_KS: Tensor, *, channels: int) -> Tensor:
-    """The codes_KT that `delay` was given."""
-    codebooks, steps = labels_KS.shape
-    frames = steps - (codebooks // channels - 1)
-    return torch.stack([labels_KS[k, k // channels : k // channels + frames] for k in range(codebooks)])
-
-
 def shift_right(labels: Tensor, *, pad_id: int) -> Tensor:
     """Decoder inputs [..., S] of targets [..., S]: the start token, which is pad_id, first; pad_id for IGNORE."""
     start = labels.new_full((*labels.shape[:-1], 1), pad_id)
