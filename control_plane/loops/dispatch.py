@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import structlog
 
 from control_plane.config import DispatchConfig
+from control_plane.db.failures import expected_failure
 from control_plane.db.pool import Database
 from control_plane.loops.orders import Orders
 from control_plane.nodes import store as nodes
@@ -112,7 +113,10 @@ class Dispatch:
     async def _carry_out(self, key: str, order: Callable[..., Awaitable[None]], *about: Node | Job) -> None:
         try:
             await order(*about)
-        except Exception:
-            log.exception("order_failed", about=key)  # the next tick gives it again
+        except Exception as error:  # the next tick gives it again
+            if known := expected_failure(error):
+                log.warning("order_interrupted", about=key, error=known.message)
+            else:
+                log.exception("order_failed", about=key)
         finally:
             del self._calls[key]

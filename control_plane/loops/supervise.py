@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from control_plane.db.failures import expected_failure
+
 log = structlog.get_logger()
 
 Tick = Callable[[], Awaitable[object]]
@@ -27,10 +29,14 @@ async def supervise(
             wake.clear()  # before the tick: what happens from here on wakes us again
         try:
             await tick()
-        except Exception:
+        except Exception as error:
             failures += 1
             pause_s = min(every_s * 2 ** min(failures - 1, 16), max(every_s, LONGEST_PAUSE_S))
-            log.exception("loop_failed", loop=name, failures=failures, retry_s=pause_s)
+            facts = {"loop": name, "failures": failures, "retry_s": pause_s}
+            if known := expected_failure(error):
+                log.warning("loop_interrupted", error=known.message, **facts)
+            else:
+                log.exception("loop_failed", **facts)
             await _first_of([stop], within_s=pause_s)
             continue
         if failures:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import psycopg
 from structlog.testing import capture_logs
 
 from control_plane.loops.supervise import supervise
@@ -53,3 +54,18 @@ async def test_it_stops_when_asked_while_it_waits():
         asyncio.get_running_loop().call_later(0.01, stop.set)
 
     await asyncio.wait_for(supervise("loop", tick, every_s=3600, stop=stop), 5)
+
+
+async def test_a_database_that_is_away_is_one_sentence_and_no_traceback():
+    stop = asyncio.Event()
+
+    async def tick():
+        stop.set()
+        raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+    with capture_logs() as logs:
+        await asyncio.wait_for(supervise("reap", tick, every_s=0.001, stop=stop), 5)
+
+    (told,) = logs
+    assert (told["event"], told["log_level"], told["loop"]) == ("loop_interrupted", "warning", "reap")
+    assert "the database is not reachable right now" in told["error"] and "exc_info" not in told
