@@ -48,7 +48,9 @@ class BlobUploads:
             self._require_room(size - offset)
         path, other = self._partial(digest), self._open.get(digest)
         if other is not None and offset > 0:
-            other.displace()  # its sender lost the connection, came back, and is faster than our noticing
+            if not other.displace():
+                raise UploadOffset("this blob has arrived and is being stored; ask GetUpload", offset=offset)
+            # its sender lost the connection, came back, and is faster than our noticing
             other = None
         if other is not None:
             # the same bytes by two ways at once: this one works in a file of its own, from the beginning
@@ -98,14 +100,16 @@ class PartialBlob:
         self._offset = offset
         self._sha256 = hashlib.sha256()
         self._writing = threading.Lock()
-        self._displaced = False
+        self._displaced = self._whole = False
         with FullDiskNamed(path.parent):
             self._file = path.open("r+b" if path.exists() else "w+b")
 
-    def displace(self) -> None:
-        """Write nothing more: another upload goes on with this file."""
+    def displace(self) -> bool:
+        """Write nothing more: another upload goes on with this file. False where it is whole: it gets its name now, and
+        whoever wrote to it then would write to what is stored."""
         with self._writing:
-            self._displaced = True
+            self._displaced = not self._whole
+            return self._displaced
 
     def begin(self) -> None:
         """Take up what is here already: it has to be read once, for its digest."""
@@ -131,8 +135,7 @@ class PartialBlob:
             what = f"more than the {self._size} bytes announced for blob {self._digest} came"
             raise BlobCorrupt(f"{what}; upload it again with its true size", digest=self._digest)
         with FullDiskNamed(self.path.parent), self._writing:
-            if self._displaced:
-                raise UploadOffset("another upload of this blob has gone on with it; ask GetUpload", offset=offset)
+            self._require_mine()
             self._file.write(data)
             self._file.flush()
         self._sha256.update(data)
@@ -147,8 +150,15 @@ class PartialBlob:
             self.drop()
             what = f"the {self._size} bytes received are not blob {self._digest}; upload it again"
             raise BlobCorrupt(what, digest=self._digest)
+        with self._writing:
+            self._require_mine()
+            self._whole = True
         with FullDiskNamed(self.path.parent):
             os.fsync(self._file.fileno())
+
+    def _require_mine(self) -> None:
+        if self._displaced:
+            raise UploadOffset("another upload of this blob has gone on with it; ask GetUpload", offset=self._offset)
 
     def drop(self) -> None:
         """Forget what arrived, unless another upload goes on with it."""
