@@ -24,7 +24,7 @@ sys.path[:0] = [str(ROOT), str(PROTO)]
 
 from hatch_build import validate_descriptor  # noqa: E402  (needs the path above)
 
-from tunesmith.spec import default_of, settings  # noqa: E402  (needs the path above)
+from tunesmith.spec import choices, default_of, settings  # noqa: E402  (needs the path above)
 from tunesmith.v1 import job_spec_pb2  # noqa: E402  (needs the path above)
 
 MADE = "<!-- Written by docs/generate.py from {source}; change that, then run `make docs`. -->\n"
@@ -135,6 +135,9 @@ def settings_page(said: dict[str, str]) -> str:
             default = default_of(field)
             shown = "" if default is None else f"`{str(default).lower() if isinstance(default, bool) else default}`"
             meaning = said[f"{field.containing_type.name}.{field.name}"]
+            if field.enum_type:
+                values = ", ".join(f"`{name}`" for name in choices(field))
+                meaning += f" One of {values}; see [their meaning](#values-of-{field.enum_type.name.lower()})."
             parts.append(f"| `{path}` | {shown} | {cell(meaning)} |")
         parts.append("")
     for name in ("LoraTargets", "Precision"):
