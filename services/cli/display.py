@@ -28,9 +28,6 @@ class Display(Protocol):
     def run(self, run: Run) -> None:
         """The run has changed."""
 
-    def begin(self, total_steps: int, total_epochs: int) -> None:
-        """Tell how long a training in the foreground will be; a run says so itself."""
-
     def metrics(self, batch: MetricBatch) -> None:
         """New rows."""
 
@@ -60,11 +57,6 @@ class LineDisplay:
             self._said = said
             facts = [("run_id", run.run_id), ("state", said[0]), ("attempt", run.attempt), ("reason", said[1])]
             self._out.pairs((key, value) for key, value in facts if value)
-
-    def begin(self, total_steps: int, total_epochs: int) -> None:
-        """Show progress against these."""
-        self._progress.total_steps, self._progress.total_epochs = total_steps, total_epochs
-        self._progress.state = self._progress.state or "TRAINING"
 
     def metrics(self, batch: MetricBatch) -> None:
         """Print every row."""
@@ -114,11 +106,6 @@ class LiveDisplay:
     def run(self, run: Run) -> None:
         """Show the state."""
         self._progress.see_run(run)
-
-    def begin(self, total_steps: int, total_epochs: int) -> None:
-        """Show progress against these."""
-        self._progress.total_steps, self._progress.total_epochs = total_steps, total_epochs
-        self._progress.state = self._progress.state or "TRAINING"
 
     def metrics(self, batch: MetricBatch) -> None:
         """Show the last row."""

@@ -144,14 +144,28 @@ def _spec(keywords: dict[str, Any]) -> tuple[JobSpec, Path]:
 
 
 def _shower(session: Session, display: Display) -> Callable[[JobEvent], None]:
-    """What to do with each event."""
+    """What to do with each event: shown as a run that has no id."""
+    from tunesmith.v1 import run_pb2
+
+    ends = {
+        "succeeded": run_pb2.RUN_STATE_SUCCEEDED,
+        "failed": run_pb2.RUN_STATE_FAILED,
+        "cancelled": run_pb2.RUN_STATE_CANCELLED,
+    }
 
     def show(event: JobEvent) -> None:
         if session.out.format != "table":
             session.out.message(event)
         elif event.HasField("started"):
             started = event.started
-            display.begin(started.total_steps, started.total_epochs)
+            display.run(
+                run_pb2.Run(
+                    state=run_pb2.RUN_STATE_RUNNING,
+                    step=started.resumed_step,
+                    total_steps=started.total_steps,
+                    total_epochs=started.total_epochs,
+                )
+            )
             display.say(
                 f"{started.training_samples} samples to train on, {started.validation_samples} held out; "
                 f"{started.trainable_parameters:,} numbers to train; {started.device}"
@@ -166,6 +180,8 @@ def _shower(session: Session, display: Display) -> Callable[[JobEvent], None]:
             display.say(f"checkpoint at step {event.checkpoint_saved.step}{best}")
         elif event.HasField("preview_saved"):
             display.say(f"preview at step {event.preview_saved.step}: {event.preview_saved.prompt}")
+        elif event.HasField("finished"):
+            display.run(run_pb2.Run(state=ends[event.finished.WhichOneof("outcome") or "failed"]))
 
     return show
 
