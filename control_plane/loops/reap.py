@@ -41,7 +41,8 @@ class Reap:
         """Lose each attempt whose lease has run out, unless we were away ourselves."""
         if self._was_away():
             granted = await grant_full_term(self._db, self._config.lease_s)
-            log.info("leases_renewed_after_pause", count=granted)
+            if granted:
+                log.info("leases_renewed_after_pause", count=granted)
         else:
             async with self._db.connection() as conn:
                 await job_store.note_silence(conn, lease_s=self._config.lease_s)

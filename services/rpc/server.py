@@ -29,7 +29,7 @@ _SERVING = health_pb2.HealthCheckResponse.SERVING
 
 @dataclass(frozen=True, kw_only=True)
 class ServerOptions:
-    """How connections are kept; the defaults suit links between continents."""
+    """How connections are kept. The defaults leave a slow link time to answer and notice a dead one in seconds."""
 
     keepalive_s: float = 10.0  # a silent connection is pinged this often
     ping_timeout_s: float = 5.0  # a ping without an answer for this long ends it

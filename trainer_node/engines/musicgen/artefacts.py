@@ -22,13 +22,22 @@ library_name: peft
 # A MusicGen adapter
 
 LoRA matrices for the decoder of `{base}`, trained with Tunesmith: {steps} steps, {samples} samples, loss {loss:.4f}
-nats a code. `training_config.json` and `report.md` beside it tell everything that decided them.
+nats a code. `training_config.json` and the report of the training tell everything that decided them.
+
+To hear it (`base_model`: a Hugging Face id, or the path of a folder):
 
 ```python
+import soundfile
 from peft import PeftModel
-from transformers import MusicgenForConditionalGeneration
+from transformers import AutoTokenizer, MusicgenForConditionalGeneration
 
-model = PeftModel.from_pretrained(MusicgenForConditionalGeneration.from_pretrained("{base}"), "this/folder")
+base_model = "{base}"
+base = MusicgenForConditionalGeneration.from_pretrained(base_model)
+model = PeftModel.from_pretrained(base, "this/folder")
+
+prompt = AutoTokenizer.from_pretrained(base_model)(["slow piano in a minor key"], return_tensors="pt")
+sound = model.generate(**prompt, do_sample=True, guidance_scale=3, max_new_tokens=500)  # about 50 a second
+soundfile.write("slow-piano.wav", sound[0].numpy().T, base.config.audio_encoder.sampling_rate)
 ```
 
 ## Licence
