@@ -29,6 +29,10 @@ class DatabaseTooOld(CannotStart):
     """The server is older than the oldest one supported."""
 
 
+class DatabaseUnsuitable(CannotStart):
+    """The database answers and cannot be used as it is set up: read-only, not UTF-8, or not this role's to write to."""
+
+
 class DatabaseUnreachable(CannotStart):
     """The server that the DSN names did not answer."""
 

@@ -15,11 +15,12 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg.errors import InsufficientPrivilege
 from sqlalchemy import Connection, create_engine, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
-from control_plane.errors import DatabaseTooNew, DatabaseTooOld, DatabaseUnreachable
+from control_plane.errors import DatabaseTooNew, DatabaseTooOld, DatabaseUnreachable, DatabaseUnsuitable
 
 log = structlog.get_logger()
 
@@ -31,7 +32,7 @@ LOCK = 0x74756E65  # any number of our own
 def migrate(dsn: str) -> None:
     """Migrate the database of `dsn`, any libpq connection string. Blocks; run it in a thread.
 
-    Raises DatabaseTooNew, DatabaseTooOld, DatabaseUnreachable.
+    Raises DatabaseTooNew, DatabaseTooOld, DatabaseUnsuitable, DatabaseUnreachable.
     """
     try:
         psycopg.conninfo.conninfo_to_dict(dsn)
@@ -42,6 +43,11 @@ def migrate(dsn: str) -> None:
     try:
         with engine.begin() as connection:
             _migrate(connection)
+    except ProgrammingError as error:
+        if not isinstance(error.orig, InsufficientPrivilege):
+            raise
+        what = f"the role of the DSN may not use the database: {_one_line(error.orig)}"
+        raise DatabaseUnsuitable(f"{what}; give a role that owns the database, or grant it that") from error
     except OperationalError as error:
         raise DatabaseUnreachable(f"the database cannot be used: {_one_line(error.orig)}; check the DSN") from error
     finally:
@@ -78,4 +84,12 @@ def _require_server(connection: Connection) -> None:
         raise DatabaseTooOld(
             f"the server is Postgres {version}; tunesmith needs {OLDEST_SERVER} or newer: update it, or give no DSN "
             "and use the embedded one"
+        )
+    encoding = str(connection.execute(text("SHOW server_encoding")).scalar_one())
+    if encoding != "UTF8":
+        what = f"the database's encoding is {encoding}, which cannot hold every prompt"
+        raise DatabaseUnsuitable(f"{what}; make one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0")
+    if connection.execute(text("SHOW transaction_read_only")).scalar_one() == "on":
+        raise DatabaseUnsuitable(
+            "the database is read-only, a standby perhaps; give the DSN of one that can be written"
         )

@@ -9,7 +9,7 @@ import pytest
 
 from control_plane.db import migrate as module
 from control_plane.db.migrate import migrate
-from control_plane.errors import DatabaseTooNew, DatabaseTooOld, DatabaseUnreachable
+from control_plane.errors import DatabaseTooNew, DatabaseTooOld, DatabaseUnreachable, DatabaseUnsuitable
 
 
 def tables(dsn: str) -> list[str]:
@@ -74,3 +74,29 @@ def test_a_server_that_is_not_there_is_refused_with_a_sentence(tmp_path):
         migrate(f"host={tmp_path} dbname=postgres")
     with pytest.raises(DatabaseUnreachable, match=r"the DSN cannot be read: .*; it is a libpq connection string"):
         migrate("postgres:no-dsn")
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("SET default_transaction_read_only = on", r"is read-only, .*; give the DSN of one that can be written"),
+        ("SET role = pg_monitor", r"may not use the database: permission denied .*; give a role that owns"),
+    ],
+)
+async def test_a_database_that_may_not_be_written_is_refused_with_a_sentence(empty_dsn: str, setting: str, said: str):
+    with psycopg.connect(empty_dsn, autocommit=True) as conn:
+        conn.execute(f"ALTER DATABASE {conn.info.dbname} {setting}".encode())
+
+    with pytest.raises(DatabaseUnsuitable, match=said):
+        migrate(empty_dsn)
+
+
+async def test_a_database_of_another_encoding_is_refused_with_a_sentence(postgres: str):
+    create = "CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0"
+    with psycopg.connect(postgres, autocommit=True) as conn:
+        conn.execute(create.encode())
+        try:
+            with pytest.raises(DatabaseUnsuitable, match=r"encoding is LATIN1, .*; make one with CREATE DATABASE"):
+                migrate(f"{postgres} dbname=latin")
+        finally:
+            conn.execute(b"DROP DATABASE latin")
