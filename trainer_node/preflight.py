@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import random
 import shutil
 from collections.abc import Iterator, Sequence
@@ -93,11 +94,15 @@ def require_space(folder: Path, size_bytes: int, *, purpose: str) -> None:
     free_bytes = shutil.disk_usage(folder).free
     if free_bytes < size_bytes:
         raise DiskFull(
-            f"{purpose} need {size_bytes / GB:.1f} GB and {free_bytes / GB:.1f} GB are free; "
-            f"free {max(0.1, (size_bytes - free_bytes) / GB):.1f} GB on the disk of the output folder",
+            f"{purpose} need {_readable(size_bytes)} and {_readable(free_bytes)} are free; "
+            f"free {_readable(size_bytes - free_bytes)} on the disk of the output folder",
             needed_bytes=size_bytes,
             free_bytes=free_bytes,
         )
+
+
+def _readable(size_bytes: int) -> str:
+    return f"{size_bytes / GB:.1f} GB" if size_bytes >= GB else f"{math.ceil(size_bytes / 1e6)} MB"
 
 
 @contextmanager

@@ -133,8 +133,8 @@ class Output:
 
         table = Table(box=None, pad_edge=False, header_style="bold", show_header=bool(entries))
         for column in columns:
-            # An id is there to be copied; the other columns give way.
-            no_wrap = column.name.endswith("_id") or column.name == "curve"
+            # An id is there to be copied, and half a number misleads; the other columns give way.
+            no_wrap = column.name.endswith("_id") or column.name in ("curve", "state", "progress")
             table.add_column(column.name.upper().replace("_", " "), overflow="fold", no_wrap=no_wrap)
         for entry in entries:
             cells = (escape(_text_for_people(column.value(entry))) for column in columns)
@@ -168,7 +168,7 @@ class Output:
         self.console().print(grid)
 
 
-NARROWEST = 6  # a cell that is folded below this is a riddle
+NARROWEST = 5  # a cell that is folded below this is a riddle
 
 
 def _fits(table: Table, console: Console) -> bool:

@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 
 NAME = "tunesmith"
-_TO_A_SERVER = re.compile(rf"(?<![\w./-]){NAME}(?= (?:experiment|dataset|run|adapter|version|node (?:list|get))\b)")
-_LOCAL = re.compile(rf"(?<![\w./-]){NAME}(?= (?:demo|up|node|control-plane|train|model|completion)\b)")
+_TO_A_SERVER = re.compile(
+    rf"(?<![\w./-]){NAME}(?= (?:experiment|dataset(?! make-demo)|run|adapter|version|node (?:list|get))\b)"
+)
+_LOCAL = re.compile(rf"(?<![\w./-]){NAME}(?= (?:demo|up|dataset|node|control-plane|train|model|completion)\b)")
 
 
 def typed(text: str, *, server: str = "") -> str:

@@ -132,9 +132,9 @@ def test_control_characters_of_a_server_never_reach_a_terminal(monkeypatch):
 
 
 def test_a_narrow_terminal_gets_whole_ids_and_no_slivers(monkeypatch):
-    run = run_pb2.Run(run_id=RUN, display_name="two words", state="RUN_STATE_RUNNING", step=5, total_steps=10)
+    run = run_pb2.Run(run_id=RUN, display_name="two words", state="RUN_STATE_SUCCEEDED", step=180, total_steps=180)
     drawn = {}
-    for width in ("120", "60"):
+    for width in ("120", "80", "60"):
         monkeypatch.setattr(sys, "stdout", terminal := Terminal())
         monkeypatch.setenv("TERM", "xterm")
         monkeypatch.setenv("COLUMNS", width)
@@ -143,9 +143,12 @@ def test_a_narrow_terminal_gets_whole_ids_and_no_slivers(monkeypatch):
 
     assert drawn["120"][0][0] == "RUN"
     assert drawn["120"][1][0] == RUN
+    row = dict(line for line in drawn["80"] if len(line) == 2)[RUN]
+    assert "SUCCEEDED" in row
+    assert "180/180" in row
     assert ["run_id", RUN] in drawn["60"]
     assert ["name", "two words"] in drawn["60"]
-    assert ["progress", "5/10"] in drawn["60"]
+    assert ["progress", "180/180"] in drawn["60"]
     assert "create_time" not in {line[0] for line in drawn["60"]}  # it has none
 
 

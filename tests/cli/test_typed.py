@@ -63,6 +63,8 @@ def test_a_server_that_is_not_the_usual_one_is_part_of_what_is_printed(cli, fake
     assert f"`tunesmith --server {fake.address} run list`" in refused.err
     assert cli("--server", fake.address, "run", "report", RUN).code != 2  # as printed, it is understood
 
+    assert typed("tunesmith dataset make-demo x", server="host:1") == "tunesmith dataset make-demo x"  # asks nobody
+
     monkeypatch.setenv("TUNESMITH_SERVER", fake.address)
     assert f"next: tunesmith run report {RUN}" in cli("run", "watch", RUN).err
 

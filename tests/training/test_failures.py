@@ -23,6 +23,11 @@ def allocate_a_pebibyte(*_: object, **__: object) -> torch.Tensor:
     return torch.empty(1 << 50, dtype=torch.uint8)
 
 
+def onednn_is_full(*_: object, **__: object) -> torch.Tensor:
+    """What its convolutions and matrix products do under a memory limit (seen with ulimit -v)."""
+    raise RuntimeError("could not create a primitive")
+
+
 def gpu_is_full(*_: object, **__: object) -> torch.Tensor:
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
@@ -32,7 +37,8 @@ def python_is_full(*_: object, **__: object) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("failing", "where"), [(allocate_a_pebibyte, "CPU"), (gpu_is_full, "GPU"), (python_is_full, "CPU")]
+    ("failing", "where"),
+    [(allocate_a_pebibyte, "CPU"), (onednn_is_full, "CPU"), (gpu_is_full, "GPU"), (python_is_full, "CPU")],
 )
 def test_out_of_memory_names_the_computed_remedy(
     studio: Studio, monkeypatch: pytest.MonkeyPatch, failing: object, where: str
@@ -217,7 +223,7 @@ def test_the_split_holds_out_whole_clips_and_repeats_by_seed(count: int, fractio
 def test_a_disk_without_room_is_noticed_before_the_first_step(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10**6))
 
-    with pytest.raises(DiskFull, match=r"the checkpoints need 0.0 GB and 0.0 GB are free; free 0.1 GB on the disk"):
+    with pytest.raises(DiskFull, match=r"the checkpoints need 8 MB and 1 MB are free; free 7 MB on the disk"):
         studio.train(studio.samples(4))
 
     assert studio.telemetry.events == []

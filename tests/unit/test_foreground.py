@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from pathlib import Path
@@ -12,6 +13,7 @@ from tests.support.fake_child import ENGINES
 from trainer_node import __main__, checkpoints, foreground
 from trainer_node.event_lines import lines_of
 from trainer_node.foreground import run_foreground
+from trainer_node.outcome import ended
 from trainer_node.stop_signal import ctrl_c
 from trainer_node.training import TrainingSample
 from tunesmith.errors import InvalidField
@@ -66,6 +68,18 @@ def test_a_failure_is_an_end_not_an_exception(
 
     assert end.failed.reason == "TRAINING_CRASHED"
     assert "Traceback" in capfd.readouterr().err
+
+
+def test_a_system_without_memory_is_no_bug_and_names_the_remedy() -> None:
+    def train() -> job_event_pb2.JobSucceeded:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory", "/somewhere")
+
+    spec = job_spec_pb2.JobSpec(supervised={"training": {"batch_size": 8}})
+
+    end = ended(train, spec)
+
+    assert end.failed.reason == "OUT_OF_MEMORY"
+    assert "reduce batch_size from 8 to 4" in end.failed.message
 
 
 def test_an_output_folder_with_a_training_is_not_overwritten(tmp_path: Path, samples: list[TrainingSample]) -> None:

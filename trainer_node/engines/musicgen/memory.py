@@ -11,7 +11,8 @@ import torch
 from trainer_node.errors import OutOfMemory
 from tunesmith.v1 import job_spec_pb2
 
-_CPU_ALLOCATOR = "DefaultCPUAllocator"
+# What PyTorch's allocator and oneDNN say where a CPU's memory is at its end; the latter names no cause.
+_NO_ROOM = ("DefaultCPUAllocator", "could not create a primitive", "could not create a memory")
 
 
 @contextmanager
@@ -22,7 +23,7 @@ def out_of_memory_names(remedy: str) -> Iterator[None]:
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise OutOfMemory(f"memory ran out on the {_where(error)}; {remedy}") from error
     except RuntimeError as error:
-        if _CPU_ALLOCATOR not in str(error):
+        if not any(words in str(error) for words in _NO_ROOM):
             raise
         raise OutOfMemory(f"memory ran out on the CPU; {remedy}") from error
 
