@@ -131,7 +131,8 @@ async def test_a_resumed_runs_losses_are_bit_identical_to_an_uninterrupted_one(i
     assert run.state == run_pb2.RUN_STATE_SUCCEEDED, run
     assert run.resumed_from_run_id == broken and run.resumed_from_step >= 17
     expected, first, second = (installation.metrics(each) for each in (whole, broken, run.run_id))
-    assert {key: value for key, value in expected.items() if key[1] > run.resumed_from_step} == second
+    # stopped at the end of an epoch, the evaluation of that very step is the resumed run's
+    assert {key: value for key, value in expected.items() if key not in first} == second
     interrupted = first | second
     assert {key: interrupted[key] for key in expected} == expected
     assert installation.run(whole).final_loss == run.final_loss
