@@ -54,8 +54,11 @@ async def add_samples(
             accepted.append((sample, facts))
     if problems:
         raise _refused(problems, len(samples))
+    if not accepted:
+        return 0, len(samples)
     async with db.transaction() as conn:
-        added = await store.insert_samples(conn, dataset_id=dataset_id, samples=accepted) if accepted else 0
+        await store.lock(conn, dataset_id)
+        added = await store.insert_samples(conn, dataset_id=dataset_id, samples=accepted)
     return added, len(samples) - added
 
 

@@ -74,6 +74,12 @@ async def insert_samples(conn: Connection, *, dataset_id: str, samples: Sequence
     )
 
 
+async def lock(conn: Connection, dataset_id: str) -> None:
+    """Let nobody else add samples until the transaction ends: two who add the same ones in different order would wait
+    for each other, and the ids of one batch stand before those of the next."""
+    await execute(conn, "SELECT FROM datasets WHERE dataset_id = %(id)s FOR NO KEY UPDATE", id=dataset_id)
+
+
 async def known_samples(conn: Connection, *, dataset_id: str, digests: Sequence[str]) -> set[tuple[str, str]]:
     """(audio digest, prompt) of the samples that the data set has of these clips."""
     sql = """

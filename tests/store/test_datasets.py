@@ -9,6 +9,7 @@ import pytest
 
 from control_plane.datasets import store
 from control_plane.datasets.commands import add_samples, create_dataset, create_version, delete_version
+from control_plane.db.connection import fetch_all
 from control_plane.errors import (
     DatasetEmpty,
     DatasetNotFound,
@@ -18,6 +19,7 @@ from control_plane.errors import (
     SampleInvalid,
 )
 from control_plane.ids import new_id
+from control_plane.ports import AudioFacts
 from tests.support.fakes import FakeInspector
 from tests.support.registry import SUCCEEDED, Registry, clip, digest_of
 from tunesmith.errors import InvalidField
@@ -175,3 +177,21 @@ async def test_versions_made_at_once_get_numbers_of_their_own(registry: Registry
 async def test_a_value_that_postgres_cannot_hold_is_the_callers_error(registry: Registry):
     with pytest.raises(InvalidField, match="cannot be stored"):
         await create_dataset(registry.db, name="nul", description="a\0b")
+
+
+async def test_the_same_samples_may_be_added_at_once_in_any_order(registry: Registry):
+    dataset = await create_dataset(registry.db, name="clips")
+    dataset_id, facts = dataset.dataset_id, AudioFacts(duration_s=2.5, sample_rate_hz=32_000, channels=1)
+    waits = "SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+    async with registry.db.connection() as watcher, registry.db.transaction() as conn:
+        await store.lock(conn, dataset_id)
+        await store.insert_samples(conn, dataset_id=dataset_id, samples=[(clip("harp"), facts)])
+        both = [clip("flute"), clip("harp")]
+        other = asyncio.create_task(add_samples(registry.db, FakeInspector(), dataset_id=dataset_id, samples=both))
+        async with asyncio.timeout(10):
+            while (await fetch_all(watcher, waits))[0]["n"] == 0:  # noqa: ASYNC110  a lock tells nobody
+                await asyncio.sleep(0.01)
+        added = await store.insert_samples(conn, dataset_id=dataset_id, samples=[(clip("flute"), facts)])
+
+    assert (added, await other) == (1, (0, 2))
