@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 
 import torch
 
+from tunesmith.errors import FieldProblem, InvalidField
 from tunesmith.v1 import job_spec_pb2
+
+_KNOWN = re.compile(r"cpu|cuda(:\d{1,3})?")
 
 
 @dataclass(frozen=True)
@@ -23,12 +27,19 @@ class Device:
 
 
 def choose(asked: str | None, precision: job_spec_pb2.Precision, *, threads: int | None) -> Device:
-    """The device that was asked for, or the first GPU, or the CPU; bf16 on a GPU that has it, unless told otherwise."""
+    """The device that was asked for, or the first GPU, or the CPU; bf16 on a GPU that has it, unless told otherwise.
+
+    Raises InvalidField where what was asked for is not there: a CPU in its place would take days, in silence.
+    """
     if threads:
         torch.set_num_threads(threads)
+    if asked and not _KNOWN.fullmatch(asked):
+        raise _refused(asked, "is no device; give cpu, cuda or cuda:1")
     if asked != "cpu":
         _show_one_gpu(asked)
     name = "cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu"
+    if asked and not asked.startswith(name):
+        raise _refused(asked, f"is not there for PyTorch {torch.__version__}; give another, or cpu")
     half = precision == job_spec_pb2.PRECISION_BF16 or (
         precision == job_spec_pb2.PRECISION_AUTO and name == "cuda" and torch.cuda.is_bf16_supported()
     )
@@ -42,6 +53,12 @@ def _show_one_gpu(asked: str | None) -> None:
     index = int((asked or "").partition(":")[2] or 0)
     visible = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
     if visible:
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible[min(index, len(visible) - 1)]
+        if index >= len(visible):
+            raise _refused(asked or "", f"is beyond CUDA_VISIBLE_DEVICES={','.join(visible)}; give another, or cpu")
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible[index]
     elif "CUDA_VISIBLE_DEVICES" not in os.environ:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(index)
+
+
+def _refused(asked: str, why: str) -> InvalidField:
+    return InvalidField.of([FieldProblem("device", f"{asked} {why}")])
