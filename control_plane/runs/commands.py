@@ -200,7 +200,8 @@ async def finish_run(
     """End a run as its job ended: adapter, report, job, attempt and run in the caller's transaction.
 
     artefacts: needed with success. A run that was asked to stop is CANCELLED even where its process failed over it, and
-    SUCCEEDED where it was done before. Raises LeaseLost.
+    SUCCEEDED where it was done before. One whose process was stopped by something else is queued again. Raises
+    LeaseLost.
     """
     run = await _current(conn, job)
     match finished.WhichOneof("outcome"):
@@ -212,6 +213,11 @@ async def finish_run(
             )
         case "failed":
             return await _fail(conn, run, job, finished.failed, actor)
+        case "cancelled" if run.state is not RunState.STOPPING:
+            await job_store.end(conn, job, EndReason.INTERRUPTED)
+            return await _begin_again(
+                conn, run, "its process was told to stop, though nobody cancelled it", actor=actor
+            )
         case "cancelled":
             step = finished.cancelled.checkpoint_step
             left = f"a checkpoint of step {step} is kept" if step else "no checkpoint was written"
@@ -241,17 +247,7 @@ async def lose_attempt(
         await job_store.end(conn, job, EndReason.NODE_LOST)
         if run.attempt != job.attempt or run.state.terminal:
             return None
-        lost = run.lost_attempts + 1
-        if run.state is RunState.STOPPING:
-            gone = f"stopped; its node was lost: {reason}"
-            return await store.move(conn, run, RunState.CANCELLED, actor=actor, reason=gone, lost_attempts=lost)
-        if lost >= max_lost_attempts:
-            message = f"its node was lost {lost} times, the last time so: {reason}; see ListRunEvents, then resume it"
-            failure = run_pb2.RunFailure(reason="NODE_LOST", message=message)
-            return await store.move(
-                conn, run, RunState.FAILED, actor=actor, reason=message, lost_attempts=lost, failure=failure
-            )
-        return await store.move(conn, run, RunState.QUEUED, actor=actor, reason=reason, lost_attempts=lost)
+        return await _begin_again(conn, run, reason, actor=actor, max_lost_attempts=max_lost_attempts)
 
 
 async def give_back(db: Database, job: Job, reason: str) -> Run | None:
@@ -289,6 +285,23 @@ async def _current(conn: Connection, job: Job) -> Run:
     if live is None or run.attempt != job.attempt or run.state.terminal:
         raise lease_lost(job)
     return run
+
+
+async def _begin_again(
+    conn: Connection, run: Run, reason: str, *, actor: str, max_lost_attempts: int = MAX_LOST_ATTEMPTS
+) -> Run:
+    """An attempt is over without an end of its own: the run waits for the next one, unless that was too often."""
+    lost = run.lost_attempts + 1
+    if run.state is RunState.STOPPING:
+        gone = f"stopped; its node was lost: {reason}"
+        return await store.move(conn, run, RunState.CANCELLED, actor=actor, reason=gone, lost_attempts=lost)
+    if lost >= max_lost_attempts:
+        message = f"its node was lost {lost} times, the last time so: {reason}; see ListRunEvents, then resume it"
+        failure = run_pb2.RunFailure(reason="NODE_LOST", message=message)
+        return await store.move(
+            conn, run, RunState.FAILED, actor=actor, reason=message, lost_attempts=lost, failure=failure
+        )
+    return await store.move(conn, run, RunState.QUEUED, actor=actor, reason=reason, lost_attempts=lost)
 
 
 async def _succeed(

@@ -48,6 +48,7 @@ class EndReason(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"  # its process was told to stop, and not by us: a machine that goes down does that
     NODE_LOST = "node_lost"  # nothing was heard of its job for a whole lease
     GIVEN_BACK = "given_back"  # its node had no room for it
 

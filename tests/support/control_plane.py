@@ -140,6 +140,7 @@ class Plane:
         """A run that was cancelled after it had written a checkpoint; its id."""
         run_id = (await self.new_run()).run_id
         job = await self.dispatch(run_id)
+        await runs.cancel_run(self.db, run_id=run_id)
         async with self.db.transaction() as conn:
             sql = (
                 "INSERT INTO checkpoints (run_id, attempt, step, epoch, best, files) VALUES (%s, 1, %s, 1, true, '[]')"
