@@ -79,9 +79,9 @@ def write_markdown(path: Path, report: job_event_pb2.TrainingReport, previews: S
         _table(
             "Result",
             {
-                "Final training loss": f"{report.final_loss:.4f} nats a code",
+                "Final training loss": f"{report.final_loss:.4f} nats a token",
                 "Best validation loss" if held_out else "Loss at the end": (
-                    f"{report.best_loss:.4f} nats a code, at step {report.best_step}"
+                    f"{report.best_loss:.4f} nats a token, at step {report.best_step}"
                 ),
                 "Adapter": f"of step {report.best_step}" + ("" if held_out else " (nothing was held out)"),
                 "Steps": f"{report.steps} of {config.total_steps}" + (", stopped early" * report.stopped_early),

@@ -28,6 +28,11 @@ class Selection:
     sample_ids: tuple[str, ...]
     jsonl: bytes
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the export."""
+        return hashlib.sha256(self.jsonl).hexdigest()
+
 
 async def select(db: Database, *, dataset_id: str, min_rating: float | None) -> Selection:
     """What a version would hold now. Raises DatasetNotFound, DatasetEmpty."""
@@ -53,7 +58,7 @@ class Stored:
 
 async def store_bytes(blobs: Blobs | None, selection: Selection) -> Stored:
     """Put the export where it is kept; with no blobs only tell what it would be named."""
-    digest = await blobs.put_bytes(selection.jsonl) if blobs else hashlib.sha256(selection.jsonl).hexdigest()
+    digest = await blobs.put_bytes(selection.jsonl) if blobs else selection.digest
     return Stored(selection=selection, digest=digest)
 
 

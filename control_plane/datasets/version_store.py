@@ -24,6 +24,18 @@ async def latest(conn: Connection, dataset_id: str) -> DatasetVersion | None:
     return None if row is None else DatasetVersion(**row)
 
 
+async def equal(conn: Connection, *, dataset_id: str, min_rating: float | None, digest: str) -> DatasetVersion | None:
+    """The version that this filter froze with these bytes; None where there is none."""
+    sql = """
+        SELECT * FROM dataset_versions
+        WHERE dataset_id = %(dataset_id)s AND digest = %(digest)s
+          AND min_rating IS NOT DISTINCT FROM %(min_rating)s::float8
+        ORDER BY number DESC LIMIT 1
+    """
+    row = await fetch_one(conn, sql, dataset_id=dataset_id, digest=digest, min_rating=min_rating)
+    return None if row is None else DatasetVersion(**row)
+
+
 async def insert(
     conn: Connection,
     *,

@@ -58,7 +58,8 @@ async def plan(db: Database, wish: Wish) -> Plan:
 
 
 async def _with_data(db: Database, wish: Wish, experiment: Experiment, spec: job_spec_pb2.JobSpec) -> Plan:
-    """The version that was asked for; else the latest of the experiment's data set; else one that is to be frozen."""
+    """The version that was asked for; else the latest of the experiment's data set, or with a filter one that is equal
+    to what it lets in now; else one that is to be frozen."""
     if wish.dataset_version_id:
         if wish.min_rating is not None:
             what = "not beside dataset_version_id, which is frozen already; leave one of them out"
@@ -75,6 +76,12 @@ async def _with_data(db: Database, wish: Wish, experiment: Experiment, spec: job
         if latest is not None:
             return Plan(spec=spec, dataset_version_id=latest.dataset_version_id)
     selection = await freeze.select(db, dataset_id=experiment.dataset_id, min_rating=wish.min_rating)
+    async with db.connection() as conn:
+        frozen = await version_store.equal(
+            conn, dataset_id=experiment.dataset_id, min_rating=wish.min_rating, digest=selection.digest
+        )
+    if frozen is not None:
+        return Plan(spec=spec, dataset_version_id=frozen.dataset_version_id)
     return Plan(spec=spec, selection=selection)
 
 

@@ -171,6 +171,10 @@ def show_outcome(out: Output, run: Run) -> None:
         for line in run.failure.stderr_tail.splitlines()[-20:]:
             print(f"  | {escape(line)}", file=sys.stderr)
         print(f"error[{run.failure.reason}]: {escape(run.failure.message)}", file=sys.stderr)
-        out.note(f"next: tunesmith run logs {run.run_id}\n      tunesmith run resume {run.run_id}")
+        out.note(
+            f"next: tunesmith run logs {run.run_id}\n"
+            f"      tunesmith run checkpoints {run.run_id}   # and where there is one:\n"
+            f"      tunesmith run resume {run.run_id}"
+        )
     elif state == "CANCELLED":
         out.note(f"next: tunesmith run resume {run.run_id}")

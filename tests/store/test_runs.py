@@ -76,8 +76,10 @@ async def test_a_run_takes_the_latest_version_or_freezes_one(registry: Registry)
     first = await registry.queued(experiment)
     second = await registry.queued(experiment)
     rated = await registry.queued(experiment, min_rating=4)
+    again = await registry.queued(experiment, min_rating=4)
 
     assert first.dataset_version_id == second.dataset_version_id != rated.dataset_version_id
+    assert again.dataset_version_id == rated.dataset_version_id, "what is frozen already is not frozen again"
     assert rated.dataset_version_id is not None
     async with registry.db.connection() as conn:
         version = await datasets.get_version(conn, rated.dataset_version_id)

@@ -167,7 +167,7 @@ def test_the_configuration_and_the_report_stand_in_the_output(studio: Studio) ->
     assert config.packages["torch"] == torch.__version__
     assert (told.steps, told.epochs, told.final_loss) == (8, 4.0, done.metric("loss")[-1])
     assert list(told.training_loss.values) == done.metric("loss")
-    assert f"{told.best_loss:.4f} nats a code, at step {told.best_step}" in text
+    assert f"{told.best_loss:.4f} nats a token, at step {told.best_step}" in text
     assert report.sparkline(done.metric("loss")) in text
     assert "| training.learning_rate | 0.005 |" in text
     assert done.result().report_json.path == "report.json"

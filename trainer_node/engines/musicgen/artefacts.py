@@ -22,7 +22,7 @@ library_name: peft
 # A MusicGen adapter
 
 LoRA matrices for the decoder of `{base}`, trained with Tunesmith: {steps} steps, {samples} samples, loss {loss:.4f}
-nats a code. `training_config.json` and the report of the training tell everything that decided them.
+nats a token. `training_config.json` and the report of the training tell everything that decided them.
 
 To hear it (`base_model`: a Hugging Face id, or the path of a folder):
 

@@ -35,7 +35,7 @@ class Supervised:
         return losses.count_targets(batch["labels_BKS"])
 
     def loss(self, model: Any, batch: Batch, targets: Tensor | None) -> Tensor:
-        """The training loss, in nats a code; `targets` is the count over a whole accumulated step."""
+        """The training loss, in nats a token; `targets` is the count over a whole accumulated step."""
         dropped_B = None
         if self.prompt_dropout:
             drawn_B = torch.rand(len(batch["labels_BKS"]), generator=self._dropping)
