@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import grpc
 import pytest
@@ -22,24 +23,38 @@ def watch(plane: Plane, run_id: str):
 async def test_a_watch_shows_the_state_now_and_each_change_and_ends_with_the_run(plane: Plane):
     run = await plane.new_run()
     call = watch(plane, run.run_id)
-    frames = [await call.read()]
+    frames = await frames_to(call, "QUEUED")
 
     job = await plane.dispatch(run.run_id)
-    frames.append(await call.read())
+    frames += await frames_to(call, "STARTING")
     async with plane.db.transaction() as conn:
         started = job_event_pb2.JobStarted(total_steps=10, total_epochs=1, device="cpu fp32")
         await commands.begin_training(conn, job, started, "ingest")
-    frames.append(await call.read())
+    frames += await frames_to(call, "RUNNING")
+    assert frames[-1].run.total_steps == 10
     await plane.runs.CancelRun(run_pb2.CancelRunRequest(run_id=run.run_id))
+    frames += await frames_to(call, "STOPPING")
     async with plane.db.transaction() as conn:
         finished = job_event_pb2.JobFinished(cancelled=job_event_pb2.JobCancelled(checkpoint_step=5))
         await commands.finish_run(conn, job, finished, None, "ingest")
     frames += [frame async for frame in rest_of(call)]
 
-    states = [run_pb2.RunState.Name(frame.run.state) for frame in frames]
-    wanted = ["QUEUED", "STARTING", "RUNNING", "CANCELLED"]
-    assert [state for state in states if state != "RUN_STATE_STOPPING"] == [f"RUN_STATE_{state}" for state in wanted]
-    assert frames[2].run.total_steps == 10 and frames[-1].run.HasField("end_time")
+    states = [state_of(frame) for frame in frames if frame.HasField("run")]
+    changes = [state for state, _ in itertools.groupby(states)]
+    assert changes == ["QUEUED", "STARTING", "RUNNING", "STOPPING", "CANCELLED"]
+    assert frames[-1].run.HasField("end_time")
+
+
+def state_of(frame: run_pb2.WatchRunResponse) -> str:
+    return run_pb2.RunState.Name(frame.run.state).removeprefix("RUN_STATE_")
+
+
+async def frames_to(call, state: str) -> list[run_pb2.WatchRunResponse]:
+    """Frames up to the first one that shows this state."""
+    frames = [await asyncio.wait_for(call.read(), 30)]
+    while state_of(frames[-1]) != state:
+        frames.append(await asyncio.wait_for(call.read(), 30))
+    return frames
 
 
 async def rest_of(call):

@@ -102,6 +102,9 @@ async def test_frames_stay_below_the_size_that_grpc_takes(tmp_path: Path) -> Non
     async with node(tmp_path) as stub:
         await stub.StartJob(trainer_pb2.StartJobRequest(job=job))
         await stream(stub, job.job_id)
+        # its process, which has told its end, still holds the spool
+        while (await stub.GetJobs(trainer_pb2.GetJobsRequest())).jobs[0].state != trainer_pb2.JOB_STATE_ENDED:  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0.02)
     folder = tmp_path / "jobs" / job.job_id / "spool"
     for name in ("events.log", "events.head"):
         (folder / name).unlink()
