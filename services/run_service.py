@@ -70,7 +70,10 @@ class RunService(run_pb2_grpc.RunServiceServicer):
 
     async def ResumeRun(self, request: run_pb2.ResumeRunRequest, context: Context) -> run_pb2.ResumeRunResponse:
         """Queue a run that goes on from its last checkpoint."""
-        run = await commands.resume_run(self._db, run_id=request.run_id, request=request_of(request))
+        step = request.checkpoint_step if request.HasField("checkpoint_step") else None
+        run = await commands.resume_run(
+            self._db, run_id=request.run_id, checkpoint_step=step, request=request_of(request)
+        )
         return run_pb2.ResumeRunResponse(run=run_message(run))
 
     async def GetRunReport(

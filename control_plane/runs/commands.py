@@ -117,8 +117,10 @@ async def cancel_run(db: Database, *, run_id: str) -> Run:
                 return await store.move(conn, run, RunState.STOPPING, actor=CLIENT, reason="asked to stop")
 
 
-async def resume_run(db: Database, *, run_id: str, request: Request | None = None) -> Run:
-    """Queue a new run that goes on from the last checkpoint of a failed or cancelled one.
+async def resume_run(
+    db: Database, *, run_id: str, checkpoint_step: int | None = None, request: Request | None = None
+) -> Run:
+    """Queue a new run that goes on from the last checkpoint of a failed or cancelled one, or from that of a step.
 
     Where that run has none, it is the last one of the run that it went on from itself. Raises RunNotFound,
     RunNotResumable, CheckpointNotFound, RequestIdReused.
@@ -135,9 +137,12 @@ async def resume_run(db: Database, *, run_id: str, request: Request | None = Non
                 run_id=run_id,
                 state=parent.state,
             )
-        checkpoint = await job_store.checkpoint_to_resume(conn, run_id)
+        checkpoint = await job_store.checkpoint_to_resume(conn, run_id, step=checkpoint_step)
         if checkpoint is None:
-            raise CheckpointNotFound("the run has no checkpoint to go on from; create a new run", run_id=run_id)
+            what = "the run has no checkpoint to go on from; create a new run"
+            if checkpoint_step is not None:
+                what = f"the run has no checkpoint of step {checkpoint_step}; see ListCheckpoints for those it has"
+            raise CheckpointNotFound(what, run_id=run_id)
         run = await store.insert(
             conn,
             run_id=new_id("run"),

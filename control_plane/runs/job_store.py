@@ -161,17 +161,22 @@ async def grant_full_term(conn: Connection, *, lease_s: float) -> int:
     return await execute(conn, sql, lease_s=lease_s)
 
 
-async def checkpoint_to_resume(conn: Connection, run_id: str) -> Checkpoint | None:
-    """The last checkpoint of a run, or of the run that it goes on from, and so on back; None where none has any."""
+async def checkpoint_to_resume(conn: Connection, run_id: str, *, step: int | None = None) -> Checkpoint | None:
+    """The last checkpoint of a run, or of the run that it goes on from, and so on back; None where none has any.
+
+    Of a run that another goes on from, checkpoints count up to the step where that was. step: the one of this step.
+    """
     sql = """
-        WITH RECURSIVE line (run_id, parent_id, distance) AS (
-            SELECT run_id, resumed_from_run_id, 0 FROM runs WHERE run_id = %(run_id)s
+        WITH RECURSIVE line (run_id, parent_id, parent_step, last_step, distance) AS (
+            SELECT run_id, resumed_from_run_id, resumed_from_step, NULL::bigint, 0 FROM runs WHERE run_id = %(run_id)s
             UNION ALL
-            SELECT r.run_id, r.resumed_from_run_id, distance + 1 FROM runs r JOIN line ON r.run_id = line.parent_id)
+            SELECT r.run_id, r.resumed_from_run_id, r.resumed_from_step, line.parent_step, distance + 1
+            FROM runs r JOIN line ON r.run_id = line.parent_id)
         SELECT c.* FROM checkpoints c JOIN line USING (run_id)
+        WHERE c.step <= coalesce(line.last_step, c.step) AND c.step = coalesce(%(step)s, c.step)
         ORDER BY distance, step DESC, attempt DESC LIMIT 1
     """
-    row = await fetch_one(conn, sql, run_id=run_id)
+    row = await fetch_one(conn, sql, run_id=run_id, step=step)
     return None if row is None else store.read_checkpoint(row)
 
 

@@ -138,9 +138,10 @@ def cancel(ctx: click.Context, run_id: str, wait: bool) -> int:
 
 @run.command()
 @run_argument
+@click.option("--checkpoint-step", type=click.IntRange(1), help="Go on from this checkpoint instead of the last one.")
 @click.option("-d", "--detach", is_flag=True, help="Return at once instead of watching.")
 @click.pass_context
-def resume(ctx: click.Context, run_id: str, detach: bool) -> int:
+def resume(ctx: click.Context, run_id: str, checkpoint_step: int | None, detach: bool) -> int:
     """Queue a new run that goes on from the last checkpoint of a failed or cancelled one, and watch it.
 
     Same settings, same data, same order. Exit codes: 4 it cannot be resumed; else as `run watch`.
@@ -151,7 +152,8 @@ def resume(ctx: click.Context, run_id: str, detach: bool) -> int:
 
     session = session_of(ctx)
     with session.client() as client:
-        response = client.runs.ResumeRun(run_pb2.ResumeRunRequest(run_id=resolve_run(client, run_id)))
+        request = run_pb2.ResumeRunRequest(run_id=resolve_run(client, run_id), checkpoint_step=checkpoint_step)
+        response = client.runs.ResumeRun(request)
         new = response.run
         session.out.note(f"{new.run_id} goes on from step {new.resumed_from_step} of {new.resumed_from_run_id}")
         if not detach:

@@ -304,6 +304,21 @@ async def test_a_resumed_run_goes_on_from_the_last_checkpoint_with_the_same_sett
     assert (claimed[0].run_id, claimed[2].run_id, claimed[2].step) == (resumed.run_id, run.run_id, 30)
 
 
+async def test_a_run_may_be_resumed_from_an_earlier_checkpoint_than_the_last(registry: Registry):
+    run, job = await registry.running()
+    for step in (10, 20, 30):
+        await registry.checkpoint(job, step)
+    await registry.finish(job, FAILED)
+
+    resumed = await resume_run(registry.db, run_id=run.run_id, checkpoint_step=20)
+    claimed = await claim_next(registry.db, node_id=job.node_id, lease_s=15)
+
+    assert resumed.resumed_from_step == 20
+    assert claimed is not None and claimed[2] is not None and claimed[2].step == 20
+    with pytest.raises(CheckpointNotFound, match="no checkpoint of step 15; see ListCheckpoints"):
+        await resume_run(registry.db, run_id=run.run_id, checkpoint_step=15)
+
+
 async def test_a_resumed_run_that_fails_early_is_resumed_from_its_parents_checkpoint(registry: Registry):
     run, job = await registry.running()
     await registry.checkpoint(job, 10)
