@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import fcntl
 import os
 import pwd
@@ -19,7 +18,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 import psycopg
@@ -49,7 +48,14 @@ STOP_TIMEOUT_S = 20.0
 LOG_LIMIT_BYTES = 10_000_000
 NEW_CLUSTER_BYTES = 60_000_000
 PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+# argv: the owner's process id, then the command. An owner that died before we asked is not our parent any more.
+_TIE = f"""
+import ctypes, os, sys
+ctypes.CDLL(None).prctl({PR_SET_PDEATHSIG}, {signal.SIGINT:d})
+if os.getppid() != int(sys.argv[1]):
+    os._exit(1)
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
 
 
 @contextlib.asynccontextmanager
@@ -173,13 +179,13 @@ class _Server:
         with self.log_file.open("ab") as output:
             said_before = output.tell()
             self.process = await asyncio.create_subprocess_exec(
+                *_die_with_owner(),
                 *[*self.prefix, self.binaries.path("postgres"), "-D", str(self.cluster), *options],
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 env=_environment(),
                 start_new_session=True,  # a Ctrl-C is for its owner, which stops it in order
-                preexec_fn=_die_with_owner(),
             )
         await self._answering(self.process, said_before)
 
@@ -225,21 +231,16 @@ class _Server:
             shutil.rmtree(self.sockets, ignore_errors=True)
 
 
-def _die_with_owner() -> Callable[[], None] | None:
-    """What the child does before exec: ask the kernel for SIGINT (fast shutdown) when its owner's thread ends.
+def _die_with_owner() -> list[str]:
+    """What stands before the server's command, so that it gets SIGINT (fast shutdown) when its owner's thread ends.
 
-    Outside the main thread that would be too early: then a server that outlives its owner is ended by the next one.
+    A program of its own that asks the kernel and then becomes the server: code between fork and exec would have Python
+    fork, and a child forked beside a live gRPC runs its fork handlers, which crash now and then. Outside the main
+    thread asking would be too early: then a server that outlives its owner is ended by the next one.
     """
-    if _libc is None or threading.current_thread() is not threading.main_thread():
-        return None
-    libc, owner = _libc, os.getpid()
-
-    def ask() -> None:
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGINT)
-        if os.getppid() != owner:  # it died before we asked
-            os._exit(1)
-
-    return ask
+    if sys.platform != "linux" or threading.current_thread() is not threading.main_thread():
+        return []
+    return [sys.executable, "-I", "-S", "-c", _TIE, str(os.getpid())]
 
 
 def _socket_folder(root: Path) -> Path:

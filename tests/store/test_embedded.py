@@ -294,7 +294,7 @@ def _runs(python: str, who: dict[str, object]) -> bool:
 
 
 def test_only_the_main_thread_ties_the_server_to_itself():
-    assert embedded._die_with_owner() is not None
+    assert embedded._die_with_owner()
 
 
 async def test_a_folder_of_another_user_is_refused_with_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
