@@ -12,7 +12,9 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -97,6 +99,24 @@ class BlobFolder:
     def discard(self, digest: str) -> None:
         """Remove a blob that proved damaged, so that it can be stored anew."""
         self.path(digest).unlink(missing_ok=True)
+
+    def used(self, digest: str) -> None:
+        """Count a blob as needed now; see `evict`."""
+        os.utime(self.existing(digest))
+
+    def evict(self, unused_s: float) -> int:
+        """Remove what was neither stored nor used for so long, remnants of a crash included. Returns the bytes named.
+
+        Disk space is free when the last name of a file goes: that of a checkpoint that is still kept stays.
+        """
+        freed, oldest = 0, time.time() - unused_s
+        for path in self.root.glob("*/*"):
+            with suppress(FileNotFoundError):
+                facts = path.stat()
+                if facts.st_mtime < oldest:
+                    path.unlink()
+                    freed += facts.st_size
+        return freed
 
     def receive(self, digest: str) -> IncomingBlob:
         """Begin to store a blob that arrives in pieces."""

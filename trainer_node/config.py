@@ -27,7 +27,7 @@ class TrainerNodeConfig:
     device: str = ""  # such as cpu or cuda:0; empty: the first GPU, else the CPU
     insecure: bool = False  # listen beyond loopback without TLS: anyone who reaches the port can start trainings
     min_free_bytes: int = 2_000_000_000  # no job is taken below this: room for a checkpoint beside the one before
-    keep_ended_s: float = 7 * 86_400.0  # ended jobs are forgotten after this; the control plane reads within seconds
+    keep_ended_s: float = 7 * 86_400.0  # ended jobs and unused blobs go after this; the control plane reads in seconds
     heartbeat_s: float = 2.0  # silence on an event stream after which a sign of life is sent
 
     def __post_init__(self) -> None:

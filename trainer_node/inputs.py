@@ -27,7 +27,9 @@ class BlobSource(Protocol):
 
 async def fetch_inputs(job: trainer_pb2.Job, blobs: BlobFolder, source: BlobSource) -> None:
     """Bring every blob that `job` needs into `blobs`. Raises InputsUnavailable, DataInvalid, DiskFull."""
-    missed = f"the checkpoint at step {job.resume_from.step} cannot be gone on from: create a new run"
+    missed = (
+        f"the checkpoint at step {job.resume_from.step} is of no use: resume the run from an earlier checkpoint_step"
+    )
     await _fetch(blobs, source, [file.digest for file in job.resume_from.files], missed)
     if job.dataset_digest:
         missed = "create a data set version of the same samples again, then resume the run or create a new one"
@@ -42,7 +44,10 @@ async def _fetch(blobs: BlobFolder, source: BlobSource, digests: list[str], miss
 
     missed: what to do where one is gone.
     """
-    waiting = iter(await asyncio.to_thread(blobs.missing, digests))
+    absent = await asyncio.to_thread(blobs.missing, digests)
+    for digest in set(digests).difference(absent):
+        blobs.used(digest)
+    waiting = iter(absent)
 
     async def work() -> None:
         for digest in waiting:

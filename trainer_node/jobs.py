@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 
 import structlog
 
-from trainer_node.blob_folder import FullDiskNamed, disk_full
+from trainer_node.blob_folder import BlobFolder, FullDiskNamed, disk_full
 from trainer_node.config import TrainerNodeConfig
 from trainer_node.engines.registry import KINDS
 from trainer_node.errors import JobNotFound, LeaseLost, NodeFull, TrainingKindUnavailable
@@ -27,6 +27,7 @@ from tunesmith.v1 import job_event_pb2, trainer_pb2
 
 CHILD_COMMAND = (sys.executable, "-m", "trainer_node.job_process")
 FORGET_EVERY_S = 3600.0
+DAY_S = 86_400.0
 LEAVE_S = 2.0  # from the last event to the end of the process
 SUPERSEDE_S = 5.0  # a predecessor is killed at once; this long for the kernel to do it
 
@@ -178,7 +179,18 @@ class Jobs:
                     await runner.detach()
                     await asyncio.to_thread(runner.folder.remove)
                     log.info("job_forgotten", job_id=job_id)
+            await self._evict_blobs()
             await asyncio.sleep(FORGET_EVERY_S)
+
+    async def _evict_blobs(self) -> None:
+        """Remove blobs that nothing has needed for long, unless a job is just looking for its own."""
+        blobs, keep_s = BlobFolder(self._config.blobs_dir), self._config.keep_ended_s
+        async with self._starting:
+            if any(status.state == trainer_pb2.JOB_STATE_PREPARING for status in self.statuses()):
+                return
+            # while a training runs, what it has just stored may still be on its way to the control plane
+            if freed := await asyncio.to_thread(blobs.evict, max(keep_s, DAY_S) if self.running else keep_s):
+                log.info("blobs_evicted", size_bytes=freed)
 
 
 async def _within(limit_s: float, event: asyncio.Event) -> bool:

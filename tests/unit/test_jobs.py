@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ from tests.support.node_jobs import (
     node_config,
     settled,
 )
+from trainer_node.blob_folder import BlobFolder
 from trainer_node.errors import DiskFull, JobNotFound, NodeFull, OffsetOutOfRange, TrainingKindUnavailable
 from tunesmith.v1 import blob_pb2, job_event_pb2, job_spec_pb2, run_pb2, trainer_pb2
 
@@ -189,7 +192,7 @@ async def test_a_stop_while_inputs_are_fetched_needs_no_process(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("gone", "next_step"),
     [
-        (b"weights", "the checkpoint at step 5 cannot be gone on from: create a new run"),
+        (b"weights", "the checkpoint at step 5 is of no use: resume the run from an earlier checkpoint_step"),
         (b'"prompt"', "create a data set version of the same samples again"),
         (b"sound", "import the clips of its data set again"),
     ],
@@ -281,6 +284,28 @@ async def test_what_a_node_cannot_train_is_refused_before_anything_is_written(tm
             jobs.events(unknown.job_id, 0)
 
     assert list((tmp_path / "jobs").iterdir()) == []
+
+
+async def test_blobs_that_no_job_has_needed_for_long_are_removed_and_fetched_again_when_needed(tmp_path: Path) -> None:
+    source, config = MemorySource(), node_config(tmp_path)
+    digest = source.add_dataset({"p": b"sound"})
+    blobs = BlobFolder(config.blobs_dir)
+    old = blobs.put_bytes(b"a checkpoint of last month")
+    async with fake_jobs(config, source) as jobs:
+        await jobs.start(make_job("quick", dataset_digest=digest))
+        await settled(jobs)
+    long_ago = time.time() - 8 * 86_400
+    for each in (old, digest):
+        os.utime(blobs.path(each), (long_ago, long_ago))
+
+    async with fake_jobs(config, source) as jobs:
+        await eventually(lambda: len(blobs.missing([old, digest])) == 2)
+        again = make_job("quick", run="another", dataset_digest=digest)
+        await jobs.start(again)
+        end = end_of(await events_of(jobs, again.job_id))
+
+    assert end.HasField("succeeded")
+    assert time.time() - blobs.path(digest).stat().st_mtime < 3600, "what is used again counts as new"
 
 
 async def test_ended_jobs_are_forgotten_in_the_end(tmp_path: Path) -> None:
