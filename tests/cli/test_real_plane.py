@@ -80,7 +80,7 @@ async def test_submitting_says_which_version_of_the_data_is_trained_on(real, rat
 
 async def test_a_clip_that_the_server_refuses_is_told_by_file_and_line(real, plane, rated):
     spoilt = digest_of(rated.parent / "1.wav")
-    plane.inspector.spoilt[spoilt] = "the file ends early; export it again"
+    plane.inspector.refused[spoilt] = "the file ends early; export it again"
 
     result = await real("dataset", "import", str(rated), "--to", fresh("mine"))
 

@@ -215,7 +215,7 @@ async def test_a_version_that_nothing_uses_can_be_deleted(plane: Plane):
 async def test_clips_are_added_all_or_none_and_every_bad_one_is_named(plane: Plane):
     dataset_id = await plane.new_dataset()
     digests = [fresh_digest() for _ in range(4)]
-    plane.inspector.spoilt |= {digests[1]: "the file ends early; export it again", digests[3]: "silence"}
+    plane.inspector.refused |= {digests[1]: "the file ends early; export it again", digests[3]: "silence"}
     samples = [dataset_pb2.Sample(prompt="a", audio_digest=digest, rating=3) for digest in digests]
 
     request = dataset_pb2.AddSamplesRequest(dataset_id=dataset_id, samples=samples)

@@ -13,7 +13,7 @@ from control_plane.runs.commands import cancel_run, lose_attempt
 from control_plane.runs.model import RunState
 from tests.support.fakes import FakeTrainer
 from tests.support.registry import SUCCEEDED, Registry, supervised
-from tunesmith.v1 import job_spec_pb2, trainer_pb2
+from tunesmith.v1 import job_spec_pb2
 
 
 @pytest.fixture
@@ -121,6 +121,7 @@ async def test_a_run_that_was_cancelled_is_stopped_until_it_has_ended(
     registry: Registry, trainer: FakeTrainer, dispatch: Dispatch
 ):
     run, job = await registry.running()
+    trainer.logs[job.job_id] = []
     await cancel_run(registry.db, run_id=run.run_id)
 
     await dispatch.tick()
@@ -135,9 +136,8 @@ async def test_a_run_that_was_cancelled_is_stopped_until_it_has_ended(
 async def test_a_cancelled_run_that_its_node_does_not_know_ends_at_once(
     registry: Registry, trainer: FakeTrainer, dispatch: Dispatch
 ):
-    run, job = await registry.claimed()
+    run, _ = await registry.claimed()
     await cancel_run(registry.db, run_id=run.run_id)
-    trainer.unknown.add(job.job_id)
 
     await dispatch.tick()
 
@@ -150,10 +150,7 @@ async def test_what_runs_on_a_node_though_it_has_ended_here_is_stopped(
 ):
     _, lost = await registry.running()
     await lose_attempt(registry.db, lost, "a cut link")
-    trainer.reported = [
-        trainer_pb2.JobStatus(job_id=lost.job_id, state=trainer_pb2.JOB_STATE_RUNNING),
-        trainer_pb2.JobStatus(job_id="job_of_another_control_plane", state=trainer_pb2.JOB_STATE_RUNNING),
-    ]
+    trainer.logs = {lost.job_id: [], "job_of_another_control_plane": []}
 
     await dispatch.tick()
 

@@ -17,7 +17,7 @@ from control_plane.runs import commands as runs
 from control_plane.runs.model import Job, RunState
 from tests.support.fakes import FakeTrainer, InMemoryBlobs
 from tests.support.registry import Registry, digest_of
-from tunesmith.v1 import blob_pb2, job_event_pb2, trainer_pb2
+from tunesmith.v1 import blob_pb2, job_event_pb2
 
 WEIGHTS = blob_pb2.File(path="adapter_model.safetensors", digest=digest_of("weights"), size_bytes=7)
 SAVED = job_event_pb2.JobEvent(seq=1, checkpoint_saved=job_event_pb2.CheckpointSaved(step=10, files=[WEIGHTS]))
@@ -51,7 +51,7 @@ async def training(registry: Registry) -> tuple[Job, FakeTrainer]:
     await runs.mark_started(registry.db, job)
     trainer = FakeTrainer()
     trainer.blobs[WEIGHTS.digest] = b"weights"
-    trainer.events[job.job_id] = [trainer_pb2.StreamJobEventsResponse(events=trainer_pb2.JobEvents(events=[SAVED]))]
+    trainer.logs[job.job_id] = [SAVED]
     return job, trainer
 
 

@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 
 import pytest
 from google.protobuf import json_format
@@ -42,27 +42,22 @@ class Spool(FakeTrainer):
         self.log = list(events)
         self.cuts = itertools.chain(cuts, itertools.repeat(0))
         self.asked: list[int] = []
-        self.grown = asyncio.Condition()
 
     async def add(self, *events: job_event_pb2.JobEvent) -> None:
-        async with self.grown:
-            self.log += events
-            self.grown.notify_all()
+        await self.tell(self.log, *events)
+
+    def log_of(self, node: Node, job_id: str) -> list[job_event_pb2.JobEvent]:
+        return self.log
 
     async def stream_events(self, node: Node, job_id: str, after_seq: int) -> AsyncIterator[Frame]:
         self.asked.append(after_seq)
-        cut, at = next(self.cuts), after_seq
-        while True:
-            async with self.grown:
-                while len(self.log) <= at:
-                    await self.grown.wait()
-            event = self.log[at]
-            at += 1
-            yield Frame(events=trainer_pb2.JobEvents(events=[event]))
-            if event.HasField("finished"):
-                return
-            if cut and at - after_seq >= cut:
-                raise NodeUnreachable("the link was cut")
+        cut, heard = next(self.cuts), 0
+        async with aclosing(super().stream_events(node, job_id, after_seq)) as frames:
+            async for frame in frames:
+                yield frame
+                heard += len(frame.events.events)
+                if cut and heard >= cut:
+                    raise NodeUnreachable("the link was cut")
 
     def keep(self, path: str, data: bytes) -> blob_pb2.File:
         """A file of the node."""

@@ -6,7 +6,7 @@ One for the whole session: tests keep apart by names and ids of their own, as cl
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,13 +19,14 @@ from psycopg import sql
 
 from control_plane.db.failures import expected_failure
 from control_plane.db.pool import Database, connect
-from control_plane.ports import AudioFacts, Blobs
+from control_plane.ports import Blobs
 from control_plane.runs import commands as runs
 from control_plane.runs.model import Artefacts, Job
 from services.blob_store import BlobStore
 from services.main_control_plane import servicers
 from services.rpc.server import ServerOptions, build_server, serving
 from services.server_service import ServerFacts
+from tests.support.fakes import FakeInspector
 from tunesmith.v1 import (
     adapter_pb2_grpc,
     blob_pb2,
@@ -41,18 +42,6 @@ from tunesmith.v1 import (
     run_pb2_grpc,
     server_pb2_grpc,
 )
-
-
-class EveryClip:
-    """The port AudioInspector where each clip is two seconds of mono, except those that a test spoils."""
-
-    def __init__(self) -> None:
-        self.spoilt: dict[str, str] = {}
-
-    async def inspect(self, digests: Sequence[str]) -> list[AudioFacts | str]:
-        """Facts, or what a test has said of the clip."""
-        facts = AudioFacts(duration_s=2.0, sample_rate_hz=32_000, channels=1)
-        return [self.spoilt.get(digest, facts) for digest in digests]
 
 
 def fresh(prefix: str) -> str:
@@ -80,7 +69,7 @@ class Plane:
     blobs: Blobs
     channel: grpc.aio.Channel
     address: str
-    inspector: EveryClip
+    inspector: FakeInspector
     experiments: experiment_pb2_grpc.ExperimentServiceStub = field(init=False)
     datasets: dataset_pb2_grpc.DatasetServiceStub = field(init=False)
     runs: run_pb2_grpc.RunServiceStub = field(init=False)
@@ -170,7 +159,7 @@ class Plane:
 @asynccontextmanager
 async def running_plane(db: Database, blobs_dir: Path) -> AsyncIterator[Plane]:
     """A control plane over this database, on a free port."""
-    blobs, inspector = BlobStore(str(blobs_dir)), EveryClip()
+    blobs, inspector = BlobStore(str(blobs_dir)), FakeInspector()
     facts = ServerFacts(database="embedded", schema_version="test")
     server = build_server(
         servicers(db, blobs, inspector, facts),

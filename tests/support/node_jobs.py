@@ -54,8 +54,9 @@ class MemorySource:
         if digest not in self.blobs:
             raise BlobNotFound(f"no {digest}")
         data = self.blobs[digest]
-        yield data[: len(data) // 2]
-        yield data[len(data) // 2 :]
+        for part in (data[: len(data) // 2], data[len(data) // 2 :]):
+            if part:
+                yield part
 
 
 def make_job(engine: str, *, run: str = "run", attempt: int = 1, steps: int = 20, **fields: object) -> trainer_pb2.Job:

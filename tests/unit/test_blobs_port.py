@@ -16,9 +16,11 @@ from tests.support.fakes import InMemoryBlobs
 ABSENT = "0" * 64
 
 
-@pytest.fixture(params=["real", "fake"])
+@pytest.fixture(params=["folder", "object store", "fake"])
 def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Blobs:
-    return BlobStore(str(tmp_path / "blobs")) if request.param == "real" else InMemoryBlobs()
+    if request.param == "fake":
+        return InMemoryBlobs()
+    return BlobStore(str(tmp_path) if request.param == "folder" else "memory:///", staging_dir=tmp_path)
 
 
 async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
@@ -34,7 +36,13 @@ async def test_bytes_come_back_by_their_digest(blobs: Blobs):
     assert b"".join([chunk async for chunk in blobs.read(digest, 1)]) == b"bc"
     assert [chunk async for chunk in blobs.read(digest, 3)] == []
     assert (await blobs.size(digest), await blobs.size(ABSENT)) == (3, None)
-    assert await blobs.missing([ABSENT, digest]) == [ABSENT]
+
+
+async def test_what_is_missing_is_told_once_in_the_order_asked(blobs: Blobs):
+    digest = await blobs.put_bytes(b"abc")
+
+    assert await blobs.missing(["1" * 64, ABSENT, digest, "1" * 64]) == ["1" * 64, ABSENT]
+    assert await blobs.missing([]) == []
 
 
 async def test_what_is_stored_again_is_left_as_it_is(blobs: Blobs):

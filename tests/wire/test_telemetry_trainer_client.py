@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 import pytest
 import pytest_asyncio
@@ -20,6 +19,7 @@ from services.rpc.calls import Context
 from services.rpc.server import ServerOptions, build_server, serving
 from services.trainer_client import TrainerClients
 from tests.support.control_plane import small_spec
+from tests.support.fakes import node_at
 from tests.support.telemetry_load import logs_event
 from trainer_node.errors import BlobNotFound, JobNotFound, NodeFull
 from tunesmith.client.channel import channel_options
@@ -87,13 +87,6 @@ class PlayedNode(trainer_pb2_grpc.TrainerServiceServicer):
                 return
             yield blob_pb2.DownloadBlobResponse(offset=at + self.shift, data=BLOB[at : at + 1000], size_bytes=len(BLOB))
         raise GoesAway("the node is going down")
-
-
-def node_at(address: str) -> Node:
-    """A node as the registry knows it."""
-    now = datetime.now(UTC)
-    facts = {"kinds": ("supervised",), "slots": 1, "device": "", "version": "", "used_slots": 0, "online": True}
-    return Node(node_id=new_id("nod"), name="node-1", address=address, last_seen_time=now, create_time=now, **facts)
 
 
 @pytest_asyncio.fixture
