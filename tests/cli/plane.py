@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+import math
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 
+from control_plane.errors import (
+    AdapterNotFound,
+    BlobCorrupt,
+    BlobNotFound,
+    ExperimentNotFound,
+    OffsetOutOfRange,
+    RunNotFound,
+    UploadOffset,
+)
 from services.rpc.errors import DETAILS_KEY, answer
-from tunesmith.errors import TunesmithError
+from services.rpc.paging import cursor
+from services.rpc.watch import HEARTBEAT_S, InvalidResumeToken
+from tunesmith import spec
+from tunesmith.errors import FieldProblem, InvalidField, TunesmithError
 from tunesmith.v1 import (
     adapter_pb2,
     adapter_pb2_grpc,
@@ -21,11 +37,16 @@ from tunesmith.v1 import (
     dataset_pb2_grpc,
     experiment_pb2,
     experiment_pb2_grpc,
+    job_event_pb2,
     run_pb2,
     run_pb2_grpc,
     telemetry_pb2,
     telemetry_pb2_grpc,
 )
+
+M = TypeVar("M", bound=Message)
+TERMINAL = (run_pb2.RUN_STATE_SUCCEEDED, run_pb2.RUN_STATE_FAILED, run_pb2.RUN_STATE_CANCELLED)
+TIME_US = 1_790_000_000_000_000
 
 
 def id_of(kind: str, number: int) -> str:
@@ -49,14 +70,63 @@ def refuse(context: grpc.ServicerContext, error: TunesmithError) -> Any:
     context.abort(status.code, status.message)
 
 
+def require_valid(request: Message) -> None:
+    """Raise InvalidField where a request breaks a rule of the contract."""
+    if problems := spec.check(request):
+        raise InvalidField.of(problems)
+
+
+class Edge(grpc.ServerInterceptor):
+    """Checks requests and names errors, as the edge of the real server does."""
+
+    def intercept_service(self, continuation: Any, details: Any) -> Any:
+        handler = continuation(details)
+        if handler is None:
+            return None
+        codec = (handler.request_deserializer, handler.response_serializer)
+        if handler.response_streaming:
+
+            def stream(request: Any, context: Any) -> Iterator[Any]:
+                with _named(context):
+                    require_valid(request)
+                    yield from handler.unary_stream(request, context)
+
+            return grpc.unary_stream_rpc_method_handler(stream, *codec)
+        if handler.request_streaming:
+
+            def upload(messages: Any, context: Any) -> Any:
+                with _named(context):
+                    return handler.stream_unary(messages, context)
+
+            return grpc.stream_unary_rpc_method_handler(upload, *codec)
+
+        def call(request: Any, context: Any) -> Any:
+            with _named(context):
+                require_valid(request)
+                return handler.unary_unary(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(call, *codec)
+
+
+@contextmanager
+def _named(context: grpc.ServicerContext) -> Iterator[None]:
+    try:
+        yield
+    except TunesmithError as error:
+        refuse(context, error)
+
+
 @dataclass
 class State:
-    """What the fake knows. cuts: for each stream by name, after how many frames each of its first calls is cut.
+    """What the fake knows. Log lines and losses are those of every run.
 
-    before: called with request and context at the beginning of a method, by its name.
+    earlier: states of a run that its watches show first, each once. cuts: for each stream by name, after how many
+    frames each of its first calls is cut. before: called with request and context at the beginning of a method, by its
+    name. changed: to be notified when a run has changed.
     """
 
     runs: dict[str, run_pb2.Run] = field(default_factory=dict)
+    earlier: dict[str, list[run_pb2.Run]] = field(default_factory=dict)
     experiments: list[experiment_pb2.Experiment] = field(default_factory=list)
     adapters: list[adapter_pb2.Adapter] = field(default_factory=list)
     blobs: dict[str, bytes] = field(default_factory=dict)
@@ -67,7 +137,9 @@ class State:
     failure: TunesmithError | None = None
     before: dict[str, Callable[[Any, Any], None]] = field(default_factory=dict)
     requests: list[Any] = field(default_factory=list)
+    created: dict[str, run_pb2.Run] = field(default_factory=dict)
     tokens: list[str] = field(default_factory=list)
+    changed: threading.Condition = field(default_factory=threading.Condition)
 
     def cut_after(self, stream: str) -> int:
         """After how many frames this call of a stream is cut; a huge number where it is not."""
@@ -78,6 +150,58 @@ class State:
         if method in self.before:
             self.before[method](request, context)
 
+    def run(self, run_id: str) -> run_pb2.Run:
+        """A run. Raises RunNotFound."""
+        if run_id not in self.runs:
+            raise RunNotFound(f"there is no run {run_id}; see ListRuns")
+        return self.runs[run_id]
+
+    def adapter(self, adapter_id: str) -> adapter_pb2.Adapter:
+        """An adapter. Raises AdapterNotFound."""
+        found = [one for one in self.adapters if one.adapter_id == adapter_id]
+        if not found:
+            raise AdapterNotFound(f"there is no adapter {adapter_id}; see ListAdapters")
+        return found[0]
+
+    def blob(self, digest: str, offset: int) -> bytes:
+        """A blob that has an offset. Raises BlobNotFound, OffsetOutOfRange."""
+        if digest not in self.blobs:
+            raise BlobNotFound(f"there is no blob {digest}; upload it with UploadBlob")
+        if offset > len(self.blobs[digest]):
+            raise OffsetOutOfRange(f"the blob has {len(self.blobs[digest])} bytes")
+        return self.blobs[digest]
+
+
+def listed(request: Any, records: Iterable[M], key: Callable[[M], str]) -> tuple[list[M], str]:
+    """The page that a List request asks for, newest first, and the token of the next one."""
+    page = cursor(request)
+    newest = sorted((one for one in records if key(one).startswith(request.id_prefix)), key=key, reverse=True)
+    rest = [one for one in newest if page.after is None or key(one) < page.after]
+    return page.cut(rest[: page.limit], lambda one: one, key)
+
+
+def watched(
+    state: State, run_id: str, context: grpc.ServicerContext, read: Callable[[], M | None]
+) -> Iterator[M | None]:
+    """What `read` gives, until the run has ended and it gives None; None where there is nothing at first, or long."""
+    silent_s = 0.0
+
+    def wake() -> None:
+        with state.changed:
+            state.changed.notify_all()
+
+    context.add_callback(wake)
+    while context.is_active():
+        with state.changed:
+            done = state.run(run_id).state in TERMINAL
+            found = read()
+            if found is None and not done and silent_s and state.changed.wait(silent_s):
+                continue
+        if found is None and done:
+            return
+        yield found
+        silent_s = HEARTBEAT_S
+
 
 class Runs(run_pb2_grpc.RunServiceServicer):
     def __init__(self, state: State) -> None:
@@ -86,31 +210,55 @@ class Runs(run_pb2_grpc.RunServiceServicer):
     def GetRun(self, request: Any, context: Any) -> Any:
         if self.state.failure:
             refuse(context, self.state.failure)
-        return run_pb2.GetRunResponse(run=self.state.runs[request.run_id])
+        return run_pb2.GetRunResponse(run=self.state.run(request.run_id))
 
     def ListRuns(self, request: Any, context: Any) -> Any:
-        found = sorted((run_id for run_id in self.state.runs if run_id.startswith(request.id_prefix)), reverse=True)
-        start = int(request.page_token or 0)
-        page = found[start : start + request.page_size]
-        token = str(start + len(page)) if start + len(page) < len(found) else ""
-        return run_pb2.ListRunsResponse(runs=[self.state.runs[run_id] for run_id in page], next_page_token=token)
+        found = [
+            run
+            for run in self.state.runs.values()
+            if request.experiment_id in ("", run.experiment_id) and (not request.states or run.state in request.states)
+        ]
+        page, token = listed(request, found, lambda run: run.run_id)
+        return run_pb2.ListRunsResponse(runs=page, next_page_token=token)
 
     def CreateRun(self, request: Any, context: Any) -> Any:
+        """Queue a run. Where a test has put one under its id, that is what becomes of it."""
         self.state.begin("CreateRun", request, context)
         self.state.requests.append(request)
-        run = run_pb2.Run(run_id=RUN, display_name=request.display_name, state="RUN_STATE_QUEUED", spec=request.spec)
-        if not request.validate_only:
-            self.state.runs.setdefault(RUN, run)
-        return run_pb2.CreateRunResponse(run=run)
+        if request.experiment_id not in [one.experiment_id for one in self.state.experiments]:
+            raise ExperimentNotFound(f"there is no experiment {request.experiment_id}; see ListExperiments")
+        run = run_pb2.Run(
+            display_name=request.display_name,
+            experiment_id=request.experiment_id,
+            state="RUN_STATE_QUEUED",
+            spec=request.spec,
+            labels=request.labels,
+        )
+        if request.validate_only:
+            return run_pb2.CreateRunResponse(run=run)
+        if request.request_id not in self.state.created:
+            run.run_id = id_of("run", len(self.state.created) + 1)
+            self.state.runs.setdefault(run.run_id, run)
+            self.state.created[request.request_id or run.run_id] = run
+            return run_pb2.CreateRunResponse(run=run)
+        return run_pb2.CreateRunResponse(run=self.state.created[request.request_id])
 
     def WatchRun(self, request: Any, context: Any) -> Iterator[Any]:
-        cut = self.state.cut_after("run")
-        final = self.state.runs[request.run_id]
-        running = run_pb2.Run(run_id=final.run_id, state="RUN_STATE_RUNNING", total_steps=3, total_epochs=1, attempt=1)
-        for number, run in enumerate([running, final]):
+        cut, shown = self.state.cut_after("run"), run_pb2.Run()
+
+        def read() -> run_pb2.Run | None:
+            earlier = self.state.earlier.get(request.run_id)
+            run = earlier.pop(0) if earlier else self.state.run(request.run_id)
+            return None if run == shown else run
+
+        for number, run in enumerate(watched(self.state, request.run_id, context, read)):
             if number == cut:
                 refuse(context, Gone("going down"))
-            yield run_pb2.WatchRunResponse(run=run)
+            if run is None:
+                yield run_pb2.WatchRunResponse(heartbeat=run_pb2.Heartbeat())
+            else:
+                shown.CopyFrom(run)
+                yield run_pb2.WatchRunResponse(run=run)
 
 
 class Telemetry(telemetry_pb2_grpc.TelemetryServiceServicer):
@@ -120,32 +268,77 @@ class Telemetry(telemetry_pb2_grpc.TelemetryServiceServicer):
     def WatchLogs(self, request: Any, context: Any) -> Iterator[Any]:
         self.state.tokens.append(request.resume_token)
         self.state.begin("WatchLogs", request, context)
-        cut = self.state.cut_after("logs")
-        for number in range(int(request.resume_token or 0), len(self.state.log_lines)):
-            if number - int(request.resume_token or 0) == cut:
+        cut, start = self.state.cut_after("logs"), _resumed(request)
+        at = start
+
+        def read() -> telemetry_pb2.LogLine | None:
+            return self._line(at) if at < len(self.state.log_lines) else None
+
+        for line in watched(self.state, request.run_id, context, read):
+            if at - start == cut:
                 refuse(context, Gone("going down"))
-            line = telemetry_pb2.LogLine(text=self.state.log_lines[number], stream="LOG_STREAM_STDOUT")
-            lines = telemetry_pb2.LogLines(lines=[line])
-            yield telemetry_pb2.WatchLogsResponse(lines=lines, resume_token=str(number + 1))
+            if line is None:
+                yield telemetry_pb2.WatchLogsResponse(heartbeat=run_pb2.Heartbeat(), resume_token=str(at))
+            else:
+                at += 1
+                yield telemetry_pb2.WatchLogsResponse(lines=telemetry_pb2.LogLines(lines=[line]), resume_token=str(at))
 
     def QueryLogs(self, request: Any, context: Any) -> Any:
-        lines = [telemetry_pb2.LogLine(text=text, stream="LOG_STREAM_STDOUT") for text in self.state.log_lines]
-        return telemetry_pb2.QueryLogsResponse(lines=lines)
+        self.state.run(request.run_id)
+        page = cursor(request)
+        after = -1 if page.after is None else int(page.after)
+        found = [
+            number
+            for number, text in enumerate(self.state.log_lines)
+            if number > after and request.contains in text and request.stream in (0, job_event_pb2.LOG_STREAM_STDOUT)
+        ]
+        lines, token = page.cut(found[: page.limit], self._line, str)
+        return telemetry_pb2.QueryLogsResponse(lines=lines, next_page_token=token)
+
+    def _line(self, number: int) -> telemetry_pb2.LogLine:
+        line = telemetry_pb2.LogLine(text=self.state.log_lines[number], stream="LOG_STREAM_STDOUT", attempt=1)
+        line.time.FromMicroseconds(TIME_US + number)
+        return line
 
     def WatchMetrics(self, request: Any, context: Any) -> Iterator[Any]:
-        for number, loss in enumerate(self.state.losses):
-            rows = telemetry_pb2.MetricRows(attempt=1)
-            rows.batches.add(names=["loss"], steps=[number + 1], times_us=[1_000_000 * number], values=[loss])
-            yield telemetry_pb2.WatchMetricsResponse(rows=rows, resume_token=str(number + 1))
+        at = _resumed(request)
+
+        def read() -> job_event_pb2.MetricBatch | None:
+            if at >= len(self.state.losses) or (request.names and "loss" not in request.names):
+                return None
+            return job_event_pb2.MetricBatch(
+                names=["loss"], steps=[at + 1], times_us=[TIME_US + at], values=[self.state.losses[at]]
+            )
+
+        for batch in watched(self.state, request.run_id, context, read):
+            if batch is None:
+                yield telemetry_pb2.WatchMetricsResponse(heartbeat=run_pb2.Heartbeat(), resume_token=str(at))
+            else:
+                at += 1
+                rows = telemetry_pb2.MetricRows(attempt=1, batches=[batch])
+                yield telemetry_pb2.WatchMetricsResponse(rows=rows, resume_token=str(at))
 
     def QueryMetrics(self, request: Any, context: Any) -> Any:
-        count = len(self.state.losses)
-        if not count:
-            return telemetry_pb2.QueryMetricsResponse(empty_reason="EMPTY_REASON_NO_METRICS_RECORDED")
+        complete = self.state.run(request.run_id).state in TERMINAL
+        losses = self.state.losses
+        if not losses or (request.names and "loss" not in request.names):
+            why = "EMPTY_REASON_NO_MATCH" if losses else "EMPTY_REASON_NO_METRICS_RECORDED"
+            return telemetry_pb2.QueryMetricsResponse(empty_reason=why, complete=complete)
         series = telemetry_pb2.MetricSeries(
-            name="loss", steps=range(1, count + 1), values=self.state.losses, times_us=[0] * count, total_points=count
+            name="loss",
+            steps=range(1, len(losses) + 1),
+            values=losses,
+            times_us=range(TIME_US, TIME_US + len(losses)),
+            total_points=len(losses),
+            non_finite_steps=[step for step, loss in enumerate(losses, 1) if not math.isfinite(loss)],
         )
-        return telemetry_pb2.QueryMetricsResponse(series=[series], complete=True)
+        return telemetry_pb2.QueryMetricsResponse(series=[series], complete=complete)
+
+
+def _resumed(request: Any) -> int:
+    if request.resume_token and not request.resume_token.isdecimal():
+        raise InvalidResumeToken("this watch did not give resume_token; start again without it")
+    return int(request.resume_token or 0)
 
 
 class Blobs(blob_pb2_grpc.BlobServiceServicer):
@@ -153,7 +346,7 @@ class Blobs(blob_pb2_grpc.BlobServiceServicer):
         self.state = state
 
     def FindMissingBlobs(self, request: Any, context: Any) -> Any:
-        missing = [digest for digest in request.digests if digest not in self.state.blobs]
+        missing = [digest for digest in dict.fromkeys(request.digests) if digest not in self.state.blobs]
         return blob_pb2.FindMissingBlobsResponse(missing_digests=missing)
 
     def GetUpload(self, request: Any, context: Any) -> Any:
@@ -164,29 +357,45 @@ class Blobs(blob_pb2_grpc.BlobServiceServicer):
 
     def UploadBlob(self, messages: Iterator[Any], context: Any) -> Any:
         cut = self.state.cut_after("upload")
-        digest, size, part = "", 0, bytearray()
+        first, part = blob_pb2.UploadBlobRequest(), bytearray()
         for number, message in enumerate(messages):
             if number == cut:
                 refuse(context, Gone("going down"))
             if not number:
-                digest, size = message.digest, message.size_bytes
-                part = self.state.partial.setdefault(digest, bytearray())
-            assert message.offset == len(part), "the upload goes on where it stopped"
+                require_valid(message)
+                first.CopyFrom(message)
+                if not first.digest:
+                    break
+                if first.digest in self.state.blobs:
+                    size = len(self.state.blobs[first.digest])
+                    return blob_pb2.UploadBlobResponse(digest=first.digest, size_bytes=size)
+                part = self.state.partial.setdefault(first.digest, bytearray())
+                if not message.offset:
+                    part.clear()
+            if message.offset != len(part):
+                raise UploadOffset(f"go on from offset {len(part)}", offset=len(part))
             part += message.data
-        assert len(part) == size
-        assert hashlib.sha256(part).hexdigest() == digest
-        self.state.blobs[digest] = bytes(part)
-        return blob_pb2.UploadBlobResponse(digest=digest, size_bytes=size)
+            if len(part) > first.size_bytes:
+                break
+        if len(part) < first.size_bytes or not first.digest:
+            raise UploadOffset(f"go on from offset {len(part)}", offset=len(part))
+        del self.state.partial[first.digest]
+        if len(part) > first.size_bytes or hashlib.sha256(part).hexdigest() != first.digest:
+            raise BlobCorrupt("the bytes do not have the digest; upload them again", digest=first.digest)
+        self.state.blobs[first.digest] = bytes(part)
+        return blob_pb2.UploadBlobResponse(digest=first.digest, size_bytes=len(part))
 
     def DownloadBlob(self, request: Any, context: Any) -> Iterator[Any]:
         cut = self.state.cut_after("download")
-        whole = self.state.blobs[request.digest]
+        whole = self.state.blob(request.digest, request.offset)
         self.state.requests.append(request)
         for number, offset in enumerate(range(request.offset, len(whole), 4)):
             if number == cut:
                 refuse(context, Gone("going down"))
             data = whole[offset : offset + 4]
             yield blob_pb2.DownloadBlobResponse(offset=offset, data=data, size_bytes=len(whole))
+        if request.offset == len(whole):
+            yield blob_pb2.DownloadBlobResponse(offset=request.offset, size_bytes=len(whole))
 
 
 class Adapters(adapter_pb2_grpc.AdapterServiceServicer):
@@ -194,22 +403,28 @@ class Adapters(adapter_pb2_grpc.AdapterServiceServicer):
         self.state = state
 
     def ListAdapters(self, request: Any, context: Any) -> Any:
-        found = [one for one in self.state.adapters if request.name in ("", one.name)]
-        found = [one for one in found if one.adapter_id.startswith(request.id_prefix)]
-        return adapter_pb2.ListAdaptersResponse(adapters=found[: request.page_size])
+        found = [
+            one
+            for one in self.state.adapters
+            if request.name in ("", one.name) and request.experiment_id in ("", one.experiment_id)
+        ]
+        page, token = listed(request, found, lambda adapter: adapter.adapter_id)
+        return adapter_pb2.ListAdaptersResponse(adapters=page, next_page_token=token)
 
     def GetAdapter(self, request: Any, context: Any) -> Any:
-        (found,) = (one for one in self.state.adapters if one.adapter_id == request.adapter_id)
-        return adapter_pb2.GetAdapterResponse(adapter=found)
+        return adapter_pb2.GetAdapterResponse(adapter=self.state.adapter(request.adapter_id))
 
     def DownloadAdapter(self, request: Any, context: Any) -> Iterator[Any]:
-        (adapter,) = (one for one in self.state.adapters if one.adapter_id == request.adapter_id)
+        files = sorted(self.state.adapter(request.adapter_id).files, key=lambda file: file.path)
         cut, sent = self.state.cut_after("adapter"), 0
-        paths = [file.path for file in adapter.files]
-        for file in adapter.files[paths.index(request.path) :]:
-            whole = self.state.blobs[file.digest]
-            start = request.offset if file.path == request.path else 0
-            for offset in range(start, max(1, len(whole)), 4):
+        paths = [file.path for file in files]
+        path = request.path or paths[0]
+        if path not in paths:
+            raise InvalidField.of([FieldProblem("path", "no file of this adapter")])
+        for file in files[paths.index(path) :]:
+            start = request.offset if file.path == path else 0
+            whole = self.state.blob(file.digest, start)
+            for offset in range(start, len(whole), 4) or range(0 if whole else 1):
                 if sent == cut:
                     refuse(context, Gone("going down"))
                 sent += 1
@@ -222,12 +437,14 @@ class Experiments(experiment_pb2_grpc.ExperimentServiceServicer):
 
     def ListExperiments(self, request: Any, context: Any) -> Any:
         found = [one for one in self.state.experiments if request.name in ("", one.name)]
-        found = [one for one in found if one.experiment_id.startswith(request.id_prefix)]
-        return experiment_pb2.ListExperimentsResponse(experiments=found)
+        page, token = listed(request, found, lambda experiment: experiment.experiment_id)
+        return experiment_pb2.ListExperimentsResponse(experiments=page, next_page_token=token)
 
 
 class Datasets(dataset_pb2_grpc.DatasetServiceServicer):
     def ListDatasets(self, request: Any, context: Any) -> Any:
+        """There are none."""
+        cursor(request)
         return dataset_pb2.ListDatasetsResponse()
 
 
@@ -237,7 +454,8 @@ class FakePlane:
     def __init__(self) -> None:
         self.state = State()
         # 16 threads: a sync server holds one for each open stream
-        self._server = grpc.server(futures.ThreadPoolExecutor(16), options=[("grpc.so_reuseport", 0)])
+        options = [("grpc.so_reuseport", 0)]
+        self._server = grpc.server(futures.ThreadPoolExecutor(16), interceptors=[Edge()], options=options)
         run_pb2_grpc.add_RunServiceServicer_to_server(Runs(self.state), self._server)
         telemetry_pb2_grpc.add_TelemetryServiceServicer_to_server(Telemetry(self.state), self._server)
         blob_pb2_grpc.add_BlobServiceServicer_to_server(Blobs(self.state), self._server)
@@ -247,10 +465,17 @@ class FakePlane:
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         self._server.start()
 
-    def add_run(self, state: str, run_id: str = RUN, **fields: Any) -> run_pb2.Run:
-        """Store a run in a state such as `SUCCEEDED`."""
-        self.state.runs[run_id] = run_pb2.Run(run_id=run_id, state=f"RUN_STATE_{state}", **fields)
-        return self.state.runs[run_id]
+    def add_run(self, state: str, run_id: str = RUN, *, earlier: Iterable[str] = (), **fields: Any) -> run_pb2.Run:
+        """Store a run in a state such as `SUCCEEDED`. earlier: the states that its watches show before, each once."""
+        run = run_pb2.Run(run_id=run_id, state=f"RUN_STATE_{state}", **fields)
+        with self.state.changed:
+            self.state.earlier[run_id] = [
+                run_pb2.Run(run_id=run_id, state=f"RUN_STATE_{before}", total_steps=3, total_epochs=1, attempt=1)
+                for before in earlier
+            ]
+            self.state.runs[run_id] = run
+            self.state.changed.notify_all()
+        return run
 
     def add_blob(self, data: bytes) -> str:
         """Store bytes; returns their digest."""

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.cli.plane import RUN, Gone, refuse
+from tests.cli.plane import RUN, Gone, id_of, refuse
 from tunesmith.client import channel
 from tunesmith.client.calls import with_request_id
 from tunesmith.client.client import Client
@@ -77,7 +77,10 @@ def test_a_server_that_is_away_for_a_moment_is_asked_again_with_the_same_request
 
     fake.state.before["CreateRun"] = away_at_first
 
-    client.runs.CreateRun(run_pb2.CreateRunRequest(display_name="x"))
+    experiment = experiment_pb2.Experiment(experiment_id=id_of("exp", 1))
+    fake.state.experiments.append(experiment)
+
+    client.runs.CreateRun(run_pb2.CreateRunRequest(experiment_id=experiment.experiment_id))
 
     assert len(seen) == 3
     assert len(set(seen)) == 1

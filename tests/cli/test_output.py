@@ -79,7 +79,7 @@ def test_all_pages_are_read_and_a_limit_says_that_there_is_more(cli, fake):
 
 
 def test_following_in_jsonl_prints_the_frames(cli, fake):
-    fake.add_run("SUCCEEDED")
+    fake.add_run("SUCCEEDED", earlier=["RUNNING"])
     fake.state.losses = [2.0, math.nan]
 
     frames = cli("run", "watch", RUN, "-o", "jsonl").json_lines
@@ -90,7 +90,7 @@ def test_following_in_jsonl_prints_the_frames(cli, fake):
 
 
 def test_following_off_a_terminal_prints_one_line_a_row(cli, fake):
-    fake.add_run("SUCCEEDED", adapter_id=id_of("adp", 1))
+    fake.add_run("SUCCEEDED", earlier=["RUNNING"], adapter_id=id_of("adp", 1))
     fake.state.losses = [2.0, 1.5]
 
     lines = cli("run", "watch", RUN).out.splitlines()

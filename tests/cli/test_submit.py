@@ -88,7 +88,7 @@ def test_a_dry_run_stores_nothing_and_shows_the_run(cli, fake, submitted):
 
 
 def test_without_detach_the_run_is_watched_to_its_end(cli, fake, submitted):
-    fake.add_run("FAILED", failure=run_pb2.RunFailure(reason="DATA_INVALID", message="no"))
+    fake.add_run("FAILED", earlier=["RUNNING"], failure=run_pb2.RunFailure(reason="DATA_INVALID", message="no"))
 
     result = cli("run", "submit", "--experiment", "piano", "--epochs", "2")
 

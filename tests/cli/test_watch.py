@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from tests.cli.plane import RUN, Gone, refuse
+from tests.cli.plane import RUN
 from tunesmith.client import watch
 from tunesmith.client.client import Client
 from tunesmith.client.errors import ApiError, Unreachable
@@ -16,6 +16,7 @@ def texts(frames):
 
 
 def test_a_watch_that_is_cut_goes_on_without_gap_or_repeat(fake, client):
+    fake.add_run("SUCCEEDED")
     fake.state.log_lines = [f"line {number}" for number in range(10)]
     fake.state.cuts["logs"] = [3, 0, 4]
 
@@ -24,6 +25,7 @@ def test_a_watch_that_is_cut_goes_on_without_gap_or_repeat(fake, client):
 
 
 def test_each_gap_is_noticed_once_however_many_tries_it_takes(fake, client):
+    fake.add_run("SUCCEEDED")
     fake.state.log_lines = [f"line {number}" for number in range(6)]
     fake.state.cuts["logs"] = [2, 0, 0, 0, 2]
     gaps = []
@@ -34,13 +36,14 @@ def test_each_gap_is_noticed_once_however_many_tries_it_takes(fake, client):
 
 
 def test_a_watch_may_begin_at_a_token(fake, client):
+    fake.add_run("SUCCEEDED")
     fake.state.log_lines = ["a", "b", "c"]
 
     assert texts(watch_logs(client, RUN, resume_token="2")) == ["c"]
 
 
 def test_a_run_is_not_shown_twice_in_the_same_state(fake, client):
-    fake.add_run("SUCCEEDED")
+    fake.add_run("SUCCEEDED", earlier=["RUNNING"])
     fake.state.cuts["run"] = [1]
 
     states = [frame.run.state for frame in watch_run(client, RUN)]
@@ -49,10 +52,6 @@ def test_a_run_is_not_shown_twice_in_the_same_state(fake, client):
 
 
 def test_a_refusal_ends_a_watch_at_once(fake, client):
-    class Unknown(Gone):
-        reason = "RUN_NOT_FOUND"
-
-    fake.state.before["WatchLogs"] = lambda _, context: refuse(context, Unknown("no such run"))
     gaps = []
 
     with pytest.raises(ApiError) as caught:
@@ -77,6 +76,7 @@ def test_a_silent_server_is_left_and_asked_again(fake, client, monkeypatch):
             forgotten.wait(30)  # no frame, no heartbeat, no end
 
     fake.state.before["WatchLogs"] = stuck_at_first
+    fake.add_run("SUCCEEDED")
     fake.state.log_lines = ["a"]
     monkeypatch.setattr(watch, "SILENCE_S", 0.2)
 
@@ -86,7 +86,7 @@ def test_a_silent_server_is_left_and_asked_again(fake, client, monkeypatch):
 
 
 def test_streams_are_merged_and_the_first_error_is_raised(fake, client):
-    fake.add_run("SUCCEEDED")
+    fake.add_run("SUCCEEDED", earlier=["RUNNING"])
     fake.state.losses = [1.0, 0.5]
 
     frames = list(merged(watch_run(client, RUN), watch_metrics(client, RUN)))
