@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,13 +41,17 @@ OVERFITTING: dict[str, Any] = {
 
 
 class Telemetry:
-    """Keeps events in order."""
+    """Keeps events in order, numbered and timed."""
 
     def __init__(self) -> None:
         self.events: list[job_event_pb2.JobEvent] = []
+        self._one_at_a_time = threading.Lock()
 
     def emit(self, event: job_event_pb2.JobEvent) -> None:
-        self.events.append(event)
+        with self._one_at_a_time:
+            event.seq = len(self.events) + 1
+            event.time.FromNanoseconds(time.time_ns())
+            self.events.append(event)
 
     def last_step(self, name: str = "loss") -> int:
         """Step of the last row with this metric; 0 for none."""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ import soundfile
 
 from control_plane.ports import AudioFacts
 from services.audio_inspector import DECODER_DIED, NOT_UPLOADED, SubprocessAudioInspector
+from services.blob_store import BlobStore
 from tests.unit.sounds import tone, write
 
 # answers as the real program does, except to two contents: what a decoder with a fault would do
@@ -37,48 +36,12 @@ inspect.main(sys.stdin, sys.stdout)
 """
 
 
-class FolderOfBlobs:
-    """Blobs in a folder, which are given as paths or only as bytes."""
-
-    def __init__(self, folder: Path, *, as_paths: bool = True) -> None:
-        self.folder = folder
-        self.as_paths = as_paths
-        self.reads: list[str] = []
-
-    def add(self, data: bytes) -> str:
-        digest = hashlib.sha256(data).hexdigest()
-        (self.folder / digest).write_bytes(data)
-        return digest
-
-    def local_path(self, digest: str) -> Path | None:
-        return self.folder / digest if self.as_paths else None
-
-    async def size(self, digest: str) -> int | None:
-        path = self.folder / digest
-        return path.stat().st_size if path.exists() else None
-
-    async def read(self, digest: str, offset: int = 0) -> AsyncIterator[bytes]:
-        self.reads.append(digest)
-        data = (self.folder / digest).read_bytes()[offset:]
-        for start in range(0, len(data), 1000):
-            yield data[start : start + 1000]
-
-    async def missing(self, digests: Sequence[str]) -> list[str]:
-        raise NotImplementedError
-
-    async def put(self, digest: str, chunks: AsyncIterator[bytes], size: int) -> None:
-        raise NotImplementedError
-
-    async def put_bytes(self, data: bytes) -> str:
-        raise NotImplementedError
-
-    async def get_bytes(self, digest: str, limit: int) -> bytes:
-        raise NotImplementedError
-
-
 @pytest.fixture(params=["paths", "bytes"])
 def blobs(request, tmp_path):
-    return FolderOfBlobs(tmp_path, as_paths=request.param == "paths")
+    """Blobs that lie in this machine's file system, or that have to be fetched."""
+    return BlobStore(
+        str(tmp_path / "blobs") if request.param == "paths" else "memory:///", staging_dir=tmp_path / "new"
+    )
 
 
 @pytest.fixture
@@ -90,7 +53,7 @@ FACTS = AudioFacts(duration_s=1.0, sample_rate_hz=48_000, channels=2)
 
 
 async def test_each_digest_gets_its_answer_in_the_order_asked(blobs, clip):
-    good, cut = blobs.add(clip), blobs.add(clip[:2000])
+    good, cut = await blobs.put_bytes(clip), await blobs.put_bytes(clip[:2000])
 
     answers = await SubprocessAudioInspector(blobs).inspect([cut, good, "0" * 64, good])
 
@@ -100,28 +63,30 @@ async def test_each_digest_gets_its_answer_in_the_order_asked(blobs, clip):
 
 async def test_a_clip_that_crashes_or_stalls_the_decoder_is_refused_and_the_rest_is_answered(blobs, clip):
     program = (sys.executable, "-c", FRAGILE)
-    digests = [blobs.add(data) for data in (b"crash", clip, b"hang", clip + b"\0", b"crash")]
+    digests = [await blobs.put_bytes(data) for data in (b"crash", clip, b"hang", clip + b"\0", b"crash")]
 
     answers = await SubprocessAudioInspector(blobs, program=program, file_timeout_s=2).inspect(digests)
 
     assert answers == [DECODER_DIED, FACTS, DECODER_DIED, FACTS, DECODER_DIED]
 
 
-async def test_what_was_found_out_about_a_digest_is_remembered(blobs, clip):
+async def test_what_was_found_out_about_a_digest_is_remembered(tmp_path, clip):
+    blobs = BlobStore(str(tmp_path))
     inspector = SubprocessAudioInspector(blobs)
-    good, cut = blobs.add(clip), blobs.add(clip[:2000])
+    good, cut = await blobs.put_bytes(clip), await blobs.put_bytes(clip[:2000])
     first = await inspector.inspect([good, cut])
 
     for digest in (good, cut):
-        (blobs.folder / digest).unlink()
+        blobs.folder.discard(digest)
 
     assert await inspector.inspect([good, cut]) == first
 
 
 async def test_a_call_that_is_given_up_leaves_no_child_behind(blobs):
     inspector = SubprocessAudioInspector(blobs, program=(sys.executable, "-c", FRAGILE))
+    hang = await blobs.put_bytes(b"hang")
     others = _children()  # of the session, such as its Postgres
-    call = asyncio.create_task(inspector.inspect([blobs.add(b"hang")]))
+    call = asyncio.create_task(inspector.inspect([hang]))
     while not (children := _children() - others):  # noqa: ASYNC110 - another process gives no event
         await asyncio.sleep(0.02)
 
