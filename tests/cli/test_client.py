@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.cli.plane import RUN, Gone, id_of, refuse
+from tests.cli.plane_state import RUN, Gone, id_of, refuse
 from tunesmith.client import channel
 from tunesmith.client.calls import with_request_id
 from tunesmith.client.client import Client

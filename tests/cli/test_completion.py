@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.cli.plane import RUN
+from tests.cli.plane_state import RUN
 from tunesmith.v1 import experiment_pb2
 
 

@@ -7,7 +7,7 @@ import pytest
 from services.cli import run as run_commands
 from services.cli.exit_codes import BY_CODE, BY_REASON, MEANINGS, ExitCode, exit_code_of
 from services.rpc.errors import CODES
-from tests.cli.plane import RUN
+from tests.cli.plane_state import RUN
 from tunesmith.errors import FieldProblem, TunesmithError
 from tunesmith.v1 import run_pb2
 

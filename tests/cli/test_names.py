@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cli.plane import RUN, id_of
+from tests.cli.plane_state import RUN, id_of
 from tunesmith.client import names
 from tunesmith.client.errors import AmbiguousId, ApiError
 from tunesmith.v1 import experiment_pb2

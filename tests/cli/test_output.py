@@ -9,7 +9,7 @@ from google.protobuf import json_format
 from services.cli.output import Output, quoted, text_of
 from services.cli.run import COLUMNS
 from services.cli.terminal import escape, is_interactive, wants_color
-from tests.cli.plane import RUN, id_of
+from tests.cli.plane_state import RUN, id_of
 from tunesmith.v1 import job_spec_pb2, run_pb2, telemetry_pb2
 
 EVIL = "a\x1b]0;owned\x07\x1b[2Jb\x9b31m\u202e"

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import grpc
 import pytest
 import pytest_asyncio
 
-from control_plane.db.notify import run_topic
-from control_plane.telemetry.commands import apply_events
-from tests.cli.plane import FakePlane, id_of
+from tests.cli.plane import FakePlane
+from tests.cli.plane_settings import FILES, FakeSetting, RealSetting, Setting
 from tests.support.control_plane import Plane, small_spec
 from tests.support.edge import Refusal, refusal
-from tests.support.fakes import InMemoryBlobs
-from tests.support.telemetry_load import end_run, logs_event, make_job, metrics_event
 from tunesmith.v1 import (
     adapter_pb2,
     adapter_pb2_grpc,
@@ -34,78 +30,7 @@ from tunesmith.v1 import (
 )
 
 NOBODY = "Z" * 26
-FILES = {"config.json": b"{}", "empty.txt": b"", "model.safetensors": b"weights!"}
 Upload = blob_pb2.UploadBlobRequest
-
-
-class Setting(Protocol):
-    """Ways to what a test starts from. address: where the control plane answers."""
-
-    address: str
-
-    async def experiment(self) -> str: ...
-    async def run(self, experiment_id: str = "", *, lines: Sequence[str] = (), losses: Sequence[float] = ()) -> str:
-        """A run that trains and has told this."""
-        ...
-
-    async def end(self, run_id: str) -> None:
-        """Let a run end as cancelled."""
-        ...
-
-    async def adapter(self) -> str:
-        """An adapter of FILES."""
-        ...
-
-
-class RealSetting:
-    def __init__(self, plane: Plane) -> None:
-        self.plane, self.address = plane, plane.address
-
-    async def experiment(self) -> str:
-        return (await self.plane.new_experiment()).experiment_id
-
-    async def run(self, experiment_id: str = "", *, lines: Sequence[str] = (), losses: Sequence[float] = ()) -> str:
-        job = await make_job(self.plane.db)
-        events = [logs_event(1, lines), metrics_event(2, {"loss": losses}, range(1, len(losses) + 1))]
-        told = [event for event, any_of in zip(events, (lines, losses), strict=True) if any_of]
-        for seq, event in enumerate(told, 1):
-            event.seq = seq
-        await apply_events(self.plane.db, InMemoryBlobs(), job, told, lease_s=15)
-        if experiment_id:
-            async with self.plane.db.transaction() as conn:
-                moved = "UPDATE runs SET experiment_id = %s WHERE run_id = %s"
-                await conn.execute(moved, [experiment_id, job.run_id])
-        return job.run_id
-
-    async def end(self, run_id: str) -> None:
-        await end_run(self.plane.db, run_id)
-        self.plane.db.hub.wake(run_topic(run_id))
-
-    async def adapter(self) -> str:
-        return await self.plane.finish((await self.plane.new_run()).run_id, FILES)
-
-
-class FakeSetting:
-    def __init__(self, fake: FakePlane) -> None:
-        self.fake, self.address = fake, fake.address
-
-    async def experiment(self) -> str:
-        known = self.fake.state.experiments
-        found = experiment_pb2.Experiment(experiment_id=id_of("exp", len(known) + 1), name=f"trial-{len(known)}")
-        known.append(found)
-        return found.experiment_id
-
-    async def run(self, experiment_id: str = "", *, lines: Sequence[str] = (), losses: Sequence[float] = ()) -> str:
-        run_id = id_of("run", len(self.fake.state.runs) + 1)
-        self.fake.state.log_lines, self.fake.state.losses = list(lines), list(losses)
-        self.fake.add_run("RUNNING", run_id, experiment_id=experiment_id)
-        return run_id
-
-    async def end(self, run_id: str) -> None:
-        self.fake.add_run("CANCELLED", run_id)
-
-    async def adapter(self) -> str:
-        return self.fake.add_adapter(**FILES).adapter_id
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cli.plane import RUN, id_of
+from tests.cli.plane_state import RUN, id_of
 from tunesmith.v1 import experiment_pb2, job_spec_pb2, run_pb2
 
 EXPERIMENT = id_of("exp", 1)

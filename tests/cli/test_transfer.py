@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from tests.cli.plane import RUN
+from tests.cli.plane_state import RUN
 from tunesmith.client import transfer
 from tunesmith.client.errors import ApiError, DownloadCorrupt
 from tunesmith.client.transfer import download_blob, pull_adapter, upload_blob, upload_missing

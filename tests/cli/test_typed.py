@@ -10,7 +10,7 @@ import pytest
 
 from services.cli.main import MEMBERS
 from services.cli.typed import typed
-from tests.cli.plane import RUN
+from tests.cli.plane_state import RUN
 
 BIN = Path(sys.executable).parent
 

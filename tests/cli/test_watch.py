@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from tests.cli.plane import RUN
+from tests.cli.plane_state import RUN
 from tunesmith.client import watch
 from tunesmith.client.client import Client
 from tunesmith.client.errors import ApiError, Unreachable
