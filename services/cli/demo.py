@@ -19,6 +19,7 @@ from services.cli.commands import LocalCommand, session_of
 from services.cli.exit_codes import ExitCode
 from services.cli.session import Session
 from services.cli.train_extra import require_train_extra
+from services.cli.typed import typed
 from tunesmith.errors import TunesmithError
 
 if TYPE_CHECKING:
@@ -229,4 +230,4 @@ def _show_result(client: Client, run: Run, data_dir: Path) -> None:
         for one in (one for one in previews if one.prompt_index == prompt_index and one.step in (0, last)):
             when = "before" if one.step == 0 else "after "
             print(f"  {when} {paths[one.step, one.prompt_index, one.attempt]}")
-    print(_NEXT.format(data_dir=data_dir, run_id=run.run_id, name=NAME, model=MODEL), flush=True)
+    print(typed(_NEXT.format(data_dir=data_dir, run_id=run.run_id, name=NAME, model=MODEL)), flush=True)
