@@ -129,7 +129,14 @@ class Ingest:
         for part in _parts(events):
             for event in part:
                 await self._copy(job, node, _files(event))
-            applied = await commands.apply_events(self._db, self._blobs, job, part, lease_s=self._config.lease_s)
+            applied = await commands.apply_events(
+                self._db,
+                self._blobs,
+                job,
+                part,
+                lease_s=self._config.lease_s,
+                max_lost_attempts=self._config.max_lost_attempts,
+            )
             ended = ended or applied.ended
         return ended
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from control_plane.adapters import store as adapters
+from control_plane.config import DispatchConfig
 from control_plane.datasets import freeze, version_store
 from control_plane.db import requests
 from control_plane.db.connection import Connection
@@ -29,7 +30,7 @@ from tunesmith.v1 import job_event_pb2, job_spec_pb2, run_pb2
 CLIENT = "client"
 DISPATCH = "dispatch"
 REAP = "reap"
-MAX_LOST_ATTEMPTS = 5
+MAX_LOST_ATTEMPTS = DispatchConfig.max_lost_attempts
 
 
 class _Rehearsed(Exception):
@@ -200,7 +201,13 @@ async def begin_training(conn: Connection, job: Job, started: job_event_pb2.JobS
 
 
 async def finish_run(
-    conn: Connection, job: Job, finished: job_event_pb2.JobFinished, artefacts: Artefacts | None, actor: str
+    conn: Connection,
+    job: Job,
+    finished: job_event_pb2.JobFinished,
+    artefacts: Artefacts | None,
+    actor: str,
+    *,
+    max_lost_attempts: int = MAX_LOST_ATTEMPTS,
 ) -> Run:
     """End a run as its job ended: adapter, report, job, attempt and run in the caller's transaction.
 
@@ -220,9 +227,8 @@ async def finish_run(
             return await _fail(conn, run, job, finished.failed, actor)
         case "cancelled" if run.state is not RunState.STOPPING:
             await job_store.end(conn, job, EndReason.INTERRUPTED)
-            return await _begin_again(
-                conn, run, "its process was told to stop, though nobody cancelled it", actor=actor
-            )
+            reason = "its process was told to stop, though nobody cancelled it"
+            return await _begin_again(conn, run, reason, actor=actor, max_lost_attempts=max_lost_attempts)
         case "cancelled":
             step = finished.cancelled.checkpoint_step
             left = f"a checkpoint of step {step} is kept" if step else "no checkpoint was written"
@@ -292,9 +298,7 @@ async def _current(conn: Connection, job: Job) -> Run:
     return run
 
 
-async def _begin_again(
-    conn: Connection, run: Run, reason: str, *, actor: str, max_lost_attempts: int = MAX_LOST_ATTEMPTS
-) -> Run:
+async def _begin_again(conn: Connection, run: Run, reason: str, *, actor: str, max_lost_attempts: int) -> Run:
     """An attempt is over without an end of its own: the run waits for the next one, unless that was too often."""
     lost = run.lost_attempts + 1
     if run.state is RunState.STOPPING:

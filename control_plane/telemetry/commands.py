@@ -41,7 +41,13 @@ class Applied:
 
 
 async def apply_events(
-    db: Database, blobs: Blobs, job: Job, events: Sequence[job_event_pb2.JobEvent], *, lease_s: float
+    db: Database,
+    blobs: Blobs,
+    job: Job,
+    events: Sequence[job_event_pb2.JobEvent],
+    *,
+    lease_s: float,
+    max_lost_attempts: int = runs.MAX_LOST_ATTEMPTS,
 ) -> Applied:
     """Store events of a job, in order; those that are stored already are skipped.
 
@@ -63,7 +69,7 @@ async def apply_events(
         await store.count_losses(conn, job, losses=losses)
         await store.advance(conn, job, intake, lease_s=lease_s)
         if intake.finished is not None and ending is not None:
-            await runs.finish_run(conn, job, ending[0], ending[1], ACTOR)
+            await runs.finish_run(conn, job, *ending, ACTOR, max_lost_attempts=max_lost_attempts)
     db.hub.wake(run_topic(job.run_id))
     for loss in losses:
         facts = {"attempt": job.attempt, "seq": loss.seq, "lost": loss.lost, "reason": loss.reason}

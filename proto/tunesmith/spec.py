@@ -96,8 +96,12 @@ def _misfits(mapping: Mapping[str, Any], kind: Descriptor, root: Descriptor, pat
 
 def choices(field: FieldDescriptor) -> list[str]:
     """The short names of an enum setting's values, such as `auto`, `fp32`, `bf16` for precision."""
-    names = [entry.name for entry in cast(Any, field.enum_type).values]
-    return [name.removeprefix(_prefix(names)).lower() for name in names[1:]]
+    return [short_name(field, entry.name) for entry in cast(Any, field.enum_type).values[1:]]
+
+
+def short_name(field: FieldDescriptor, name: str) -> str:
+    """`bf16` for `PRECISION_BF16`, a value of the enum setting `field`."""
+    return name.removeprefix(_prefix([entry.name for entry in cast(Any, field.enum_type).values])).lower()
 
 
 def _suggestion(key: str, kind: Descriptor, root: Descriptor) -> str:

@@ -144,8 +144,9 @@ def _option(path: str, field: FieldDescriptor) -> Callable[[F], F]:
 
 def _short(field: FieldDescriptor, default: Any) -> str:
     if field.enum_type is not None:
-        prefix = str(field.enum_type.values[0].name).removesuffix("UNSPECIFIED")
-        return str(default).removeprefix(prefix).lower()
+        from tunesmith import spec
+
+        return spec.short_name(field, str(default))
     return str(default).lower() if isinstance(default, bool) else str(default)
 
 

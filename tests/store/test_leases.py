@@ -11,9 +11,9 @@ from control_plane.config import DispatchConfig
 from control_plane.db.connection import execute
 from control_plane.loops.reap import Reap, grant_full_term
 from control_plane.runs import store
-from control_plane.runs.commands import cancel_run, claim_next, give_back, lose_attempt, mark_started
+from control_plane.runs.commands import cancel_run, claim_next, finish_run, give_back, lose_attempt, mark_started
 from control_plane.runs.model import Job, RunState
-from tests.support.registry import FAILED, SUCCEEDED, Registry
+from tests.support.registry import CANCELLED, FAILED, SUCCEEDED, Registry
 
 
 async def attempts(registry: Registry, job: Job) -> list[tuple[int, str, str | None]]:
@@ -222,3 +222,25 @@ async def test_whoever_wins_a_race_between_loss_and_end_the_run_has_one_end(regi
         assert await registry.count("jobs WHERE end_time IS NULL") == 0
         if run.state is RunState.QUEUED:
             await cancel_run(registry.db, run_id=job.run_id)
+
+
+async def test_a_run_whose_process_was_stopped_by_something_else_goes_on_from_its_checkpoint(registry: Registry):
+    run, job = await registry.running()
+    await registry.checkpoint(job, 20)
+
+    ended = await registry.finish(job, CANCELLED)
+    claimed = await claim_next(registry.db, node_id=job.node_id, lease_s=15)
+
+    assert ended.state is RunState.QUEUED and "nobody cancelled it" in ended.state_reason
+    assert claimed is not None and claimed[2] is not None
+    assert (claimed[0].run_id, claimed[0].attempt, claimed[2].step) == (run.run_id, 2, 20)
+
+
+async def test_a_run_whose_process_is_stopped_by_something_else_as_often_as_is_allowed_fails(registry: Registry):
+    _, job = await registry.running()
+
+    async with registry.db.transaction() as conn:
+        ended = await finish_run(conn, job, CANCELLED, None, "ingest", max_lost_attempts=1)
+
+    assert ended.state is RunState.FAILED and ended.failure is not None
+    assert ended.failure.reason == "NODE_LOST" and "resume it" in ended.failure.message

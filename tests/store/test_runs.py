@@ -262,18 +262,6 @@ async def test_a_run_that_was_asked_to_stop_is_cancelled_however_its_process_end
     assert "reduce batch_size" in ended.state_reason
 
 
-async def test_a_run_whose_process_was_stopped_by_something_else_goes_on_from_its_checkpoint(registry: Registry):
-    run, job = await registry.running()
-    await registry.checkpoint(job, 20)
-
-    ended = await registry.finish(job, CANCELLED)
-    claimed = await claim_next(registry.db, node_id=job.node_id, lease_s=15)
-
-    assert ended.state is RunState.QUEUED and "nobody cancelled it" in ended.state_reason
-    assert claimed is not None and claimed[2] is not None
-    assert (claimed[0].run_id, claimed[0].attempt, claimed[2].step) == (run.run_id, 2, 20)
-
-
 async def test_a_run_that_was_done_before_it_could_stop_has_succeeded(registry: Registry):
     run, job = await registry.running()
     await cancel_run(registry.db, run_id=run.run_id)

@@ -8,6 +8,7 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
+from typing import Any
 
 import pytest
 from google.protobuf import json_format
@@ -306,8 +307,8 @@ async def test_a_lone_event_is_stored_at_once_and_a_busy_stream_in_few_batches(r
     stored: list[tuple[float, int]] = []
     apply = commands.apply_events
 
-    async def watched(db: Database, blobs: Blobs, job: Job, events: Events, *, lease_s: float) -> commands.Applied:
-        applied = await apply(db, blobs, job, events, lease_s=lease_s)
+    async def watched(db: Database, blobs: Blobs, job: Job, events: Events, **limits: Any) -> commands.Applied:
+        applied = await apply(db, blobs, job, events, **limits)
         stored.append((time.monotonic(), applied.last_seq))
         return applied
 
