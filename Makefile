@@ -39,7 +39,7 @@ demo: $(VENV)/stubs ## Train a small adapter end to end, in about two minutes af
 	$(BIN)/tunesmith demo
 
 .PHONY: test
-test: $(VENV)/stubs $(if $(shell command -v npm),proto-tools) ## Run the whole test suite (TESTS=tests/store runs a part)
+test: $(VENV)/stubs audiocraft-check $(if $(shell command -v npm),proto-tools) ## Run the whole test suite (TESTS=tests/store runs a part)
 	$(BIN)/python -m pytest $(TESTS)
 
 .PHONY: check
@@ -52,6 +52,10 @@ bench: $(VENV)/stubs ## Measure this machine: ratios, each measured in one run
 .PHONY: docs
 docs: $(VENV)/stubs ## Write the generated reference pages anew
 	$(BIN)/python docs/generate.py
+
+.PHONY: site
+site: $(VENV)/stubs ## Draw the documentation as a site in build/site; a warning fails it
+	$(BIN)/python docs/build_site.py
 
 .PHONY: fix
 fix: $(VENV)/stubs proto-tools ## Format everything, and fix what can be fixed by machine
@@ -97,6 +101,11 @@ proto-check: proto-tools ## Lint the contract, and compare it with the last rele
 	    echo "buf breaking: against $$release" && $(BUF) breaking proto --against build/released/proto; \
 	fi
 
+.PHONY: audiocraft-check
+audiocraft-check: $(VENV)/audiocraft ## Check that audiocraft is there, by which the tests judge what is exported
+	@$(BIN)/python -m tests.support.audiocraft || \
+	    { echo "audiocraft cannot be imported; install it again: rm $(VENV)/audiocraft && make install"; exit 1; }
+
 .PHONY: scripts-check
 scripts-check: ## Check the syntax of shell scripts and systemd units
 	@for script in .ci/run deploy/systemd/verify; do bash -n $$script; done
@@ -106,7 +115,7 @@ scripts-check: ## Check the syntax of shell scripts and systemd units
 # ---- installation --------------------------------------------------------------------------------------------------
 
 .PHONY: install
-install: $(VENV)/stubs ## Create .venv and install everything into it
+install: $(VENV)/stubs $(VENV)/audiocraft ## Create .venv and install everything into it
 
 # torch comes first and by itself: asked for by another package, a range takes the newest build with its CUDA libraries.
 $(VENV)/installed: pyproject.toml constraints.txt proto/hatch_build.py
@@ -116,6 +125,11 @@ $(VENV)/installed: pyproject.toml constraints.txt proto/hatch_build.py
 	@echo "Installing into $(VENV); this takes about a minute where the network is quick."
 	$(BIN)/python -m pip install -qq --constraint constraints.txt torch==2.13.0
 	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+# For the tests only, and without what it requires: it pins releases of PyTorch and its family that are years old.
+$(VENV)/audiocraft: $(VENV)/installed tests/requirements-audiocraft.txt
+	$(BIN)/python -m pip install -qq --no-deps --requirement tests/requirements-audiocraft.txt
 	@touch $@
 
 # The installation has generated the stubs already; later changes of a .proto file need only this.

@@ -67,6 +67,12 @@ class AdapterNotFound(TunesmithError):
     reason = "ADAPTER_NOT_FOUND"
 
 
+class ModelNotFound(TunesmithError):
+    """No such model."""
+
+    reason = "MODEL_NOT_FOUND"
+
+
 class NodeNotFound(TunesmithError):
     """No such node."""
 
@@ -152,15 +158,33 @@ class DatasetVersionInUse(TunesmithError):
 
 
 class DatasetEmpty(TunesmithError):
-    """No sample passes the filter."""
+    """No sample passes the filter, or no pair or list follows."""
 
     reason = "DATASET_EMPTY"
+
+
+class DatasetVersionUnsuitable(TunesmithError):
+    """The version holds something else than the training takes."""
+
+    reason = "DATASET_VERSION_UNSUITABLE"
 
 
 class SampleInvalid(TunesmithError):
     """Samples were refused; `fields` names each row."""
 
     reason = "SAMPLE_INVALID"
+
+
+class ComparisonInvalid(TunesmithError):
+    """Comparisons were refused; `fields` names each clip."""
+
+    reason = "COMPARISON_INVALID"
+
+
+class StartAdapterUnsuitable(TunesmithError):
+    """The adapter to start from cannot be gone on with."""
+
+    reason = "START_ADAPTER_UNSUITABLE"
 
 
 class TrainingKindUnavailable(TunesmithError):

@@ -24,7 +24,8 @@ sys.path[:0] = [str(ROOT), str(PROTO)]
 
 from hatch_build import validate_descriptor  # noqa: E402  (needs the path above)
 
-from tunesmith.spec import choices, default_of, settings  # noqa: E402  (needs the path above)
+from tunesmith.setting_words import default_words  # noqa: E402  (needs the path above)
+from tunesmith.spec import choices, settings  # noqa: E402  (needs the path above)
 from tunesmith.v1 import job_spec_pb2  # noqa: E402  (needs the path above)
 
 MADE = "<!-- Written by docs/generate.py from {source}; change that, then run `make docs`. -->\n"
@@ -35,16 +36,41 @@ What stands in a `JobSpec`: in the file given to `tunesmith run submit` and `tun
 defaults, and in `CreateRun`. A run's own setting stands above its experiment's, and that above the default below. An
 unknown key is refused with a suggestion; a value outside its range is refused with the range.
 
-This version trains `supervised`. The other kinds stand in the contract, and are refused with
-[TRAINING_KIND_UNAVAILABLE](errors.md#training_kind_unavailable) where no node offers them.
+The kinds are `supervised`, `dpo`, `ranking` and `tiny_lm`; one that no node offers is refused with
+[TRAINING_KIND_UNAVAILABLE](errors.md#training_kind_unavailable). A default with a condition, such as “`10` with
+`loss=ipo`”, holds where the setting is left open and the condition is met.
 
 ```yaml
-supervised:
+dpo:
   adapter:
     base_model: facebook/musicgen-small
   training:
     epochs: 5
-    learning_rate: 2e-4
+```
+
+A file may also name the training and hold the settings beside the name: `training_type: supervised` is `supervised:`
+with them below it, `training_type: preference` is `dpo:`, `training_type: ranking` is `ranking:`, and
+`training_type: tiny_lm` is `tiny_lm:`.
+
+```yaml
+training_type: preference
+loss: ipo
+adapter:
+  base_model: facebook/musicgen-small
+training:
+  epochs: 5
+```
+
+A language model takes no data set: it learns from texts. In `CreateRun` they are `corpus.corpus_files`, at most 1,000,
+each a name such as `es/quijote.txt` and the digest of a blob that is uploaded; the command line uploads what
+`corpus_path` names in the file, relative to it, or `--corpus-path`. Without either, the corpus is
+`corpus.corpus_source`.
+
+```yaml
+training_type: tiny_lm
+corpus_path: [texts/en.txt, texts/es]
+training:
+  epochs: 20
 ```
 """
 ERRORS_INTRO = """\
@@ -77,7 +103,7 @@ combination with the name of its key, both before anything starts. Examples stan
 
 `tunesmith up` is set by its flags and the table `local`, by the environment only.
 """
-SERVICE_ORDER = ("Server", "Experiment", "Dataset", "Run", "Telemetry", "Adapter", "Node", "Blob", "Trainer")
+SERVICE_ORDER = ("Server", "Experiment", "Dataset", "Run", "Telemetry", "Adapter", "Model", "Node", "Blob", "Trainer")
 
 
 def descriptors() -> list[descriptor_pb2.FileDescriptorProto]:
@@ -132,20 +158,24 @@ def settings_page(said: dict[str, str]) -> str:
             "|---|---|---|",
         ]
         for path, field in settings(kind.message_type):
-            default = default_of(field)
-            shown = "" if default is None else f"`{str(default).lower() if isinstance(default, bool) else default}`"
+            shown = re.sub(r"\S*[^\s;]", code, default_words(field, kind=kind.name))
             meaning = said[f"{field.containing_type.name}.{field.name}"]
             if field.enum_type:
                 values = ", ".join(f"`{name}`" for name in choices(field))
                 meaning += f" One of {values}; see [their meaning](#values-of-{field.enum_type.name.lower()})."
             parts.append(f"| `{path}` | {shown} | {cell(meaning)} |")
         parts.append("")
-    for name in ("LoraTargets", "Precision"):
+    for name in ("DpoLoss", "RankingLoss", "LoraTargets", "Precision", "CorpusSource", "LmHead"):
         enum = job_spec_pb2.DESCRIPTOR.enum_types_by_name[name]
         parts += [f"## Values of {name}\n", "| value | meaning |", "|---|---|"]
         parts += [f"| `{value.name}` | {cell(said[value.name])} |" for value in enum.values]
         parts.append("")
     return "\n".join(parts)
+
+
+def code(word: re.Match[str]) -> str:
+    """A word of a default, as code where it is a value or a condition: not `with`, `or`, `for`, `and`."""
+    return word[0] if word[0] in ("with", "or", "for", "and") else f"`{word[0]}`"
 
 
 def errors_page(said: dict[str, str]) -> str:

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from control_plane.adapters import commands, store
 from control_plane.db.pool import Database
 from control_plane.ports import Blobs
-from services.adapter_files import adapter_chunks
 from services.convert.adapters import adapter_message
+from services.file_chunks import file_chunks
 from services.rpc.calls import Context
 from services.rpc.masks import paths_of
 from services.rpc.paging import cursor
@@ -43,6 +43,7 @@ class AdapterService(adapter_pb2_grpc.AdapterServiceServicer):
                 experiment_id=request.experiment_id,
                 name=request.name,
                 id_prefix=request.id_prefix,
+                start_adapter_id=request.start_adapter_id,
                 after=page.after,
                 limit=page.limit,
             )
@@ -74,5 +75,8 @@ class AdapterService(adapter_pb2_grpc.AdapterServiceServicer):
         """Read its files from a point on."""
         async with self._db.connection() as conn:
             adapter = await store.get(conn, request.adapter_id)
-        async for chunk in adapter_chunks(self._blobs, adapter.files, path=request.path, offset=request.offset):
-            yield chunk
+        chunks = file_chunks(
+            self._blobs, adapter.files, owner=adapter.adapter_id, path=request.path, offset=request.offset
+        )
+        async for chunk in chunks:
+            yield adapter_pb2.DownloadAdapterResponse(file=chunk.file, offset=chunk.offset, data=chunk.data)

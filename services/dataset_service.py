@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from control_plane.datasets import commands, store
+from control_plane.datasets import commands, comparison_store, store
 from control_plane.db.pool import Database
 from control_plane.ports import AudioInspector, Blobs
-from services.convert.datasets import dataset_message, new_sample, sample_message, version_message
+from services.convert.datasets import (
+    comparison_message,
+    dataset_message,
+    new_comparison,
+    new_sample,
+    sample_message,
+    version_message,
+    wanted_derivation,
+)
 from services.rpc.calls import Context
 from services.rpc.paging import cursor
 from services.rpc.requests import request_of
@@ -13,7 +21,7 @@ from tunesmith.v1 import dataset_pb2, dataset_pb2_grpc
 
 
 class DatasetService(dataset_pb2_grpc.DatasetServiceServicer):
-    """Rated clips and frozen selections of them. What each RPC promises stands in dataset.proto."""
+    """Rated and compared clips, and what is frozen of them. What each RPC promises stands in dataset.proto."""
 
     def __init__(self, db: Database, blobs: Blobs, inspector: AudioInspector) -> None:
         self._db = db
@@ -77,15 +85,39 @@ class DatasetService(dataset_pb2_grpc.DatasetServiceServicer):
         shown, token = page.cut(found, sample_message, lambda sample: sample.sample_id)
         return dataset_pb2.ListSamplesResponse(samples=shown, next_page_token=token)
 
+    async def AddComparisons(
+        self, request: dataset_pb2.AddComparisonsRequest, context: Context
+    ) -> dataset_pb2.AddComparisonsResponse:
+        """Check and store comparisons, all or none."""
+        added, duplicates = await commands.add_comparisons(
+            self._db,
+            self._inspector,
+            dataset_id=request.dataset_id,
+            comparisons=[new_comparison(comparison) for comparison in request.comparisons],
+        )
+        return dataset_pb2.AddComparisonsResponse(added_count=added, duplicate_count=duplicates)
+
+    async def ListComparisons(
+        self, request: dataset_pb2.ListComparisonsRequest, context: Context
+    ) -> dataset_pb2.ListComparisonsResponse:
+        """Read a page, oldest first."""
+        page = cursor(request)
+        async with self._db.connection() as conn:
+            found = await comparison_store.page(conn, dataset_id=request.dataset_id, after=page.after, limit=page.limit)
+        shown, token = page.cut(found, comparison_message, lambda comparison: comparison.comparison_id)
+        return dataset_pb2.ListComparisonsResponse(comparisons=shown, next_page_token=token)
+
     async def CreateDatasetVersion(
         self, request: dataset_pb2.CreateDatasetVersionRequest, context: Context
     ) -> dataset_pb2.CreateDatasetVersionResponse:
-        """Freeze the samples that pass the filter."""
+        """Freeze the samples that pass the filter, or what follows from the data set."""
         version = await commands.create_version(
             self._db,
             self._blobs,
             dataset_id=request.dataset_id,
             min_rating=request.min_rating if request.HasField("min_rating") else None,
+            wanted=wanted_derivation(request),
+            validate_only=request.validate_only,
             request=request_of(request),
         )
         return dataset_pb2.CreateDatasetVersionResponse(dataset_version=version_message(version))

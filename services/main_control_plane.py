@@ -29,6 +29,7 @@ from services.blob_service import BlobService
 from services.blob_store import BlobStore
 from services.dataset_service import DatasetService
 from services.experiment_service import ExperimentService
+from services.model_service import ModelService
 from services.node_service import NodeService
 from services.rpc.server import build_server, require_local, serving
 from services.run_service import RunService
@@ -75,6 +76,7 @@ def servicers(db: Database, blobs: BlobStore, inspector: AudioInspector, facts: 
         DatasetService(db, blobs, inspector),
         RunService(db, blobs),
         AdapterService(db, blobs),
+        ModelService(db, blobs),
         TelemetryService(db),
         NodeService(db),
         BlobService(blobs),

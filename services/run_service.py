@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from control_plane.adapters import store as adapters
+from control_plane import reports
 from control_plane.db.notify import run_topic
 from control_plane.db.pool import Database
 from control_plane.ports import Blobs
@@ -81,7 +81,7 @@ class RunService(run_pb2_grpc.RunServiceServicer):
     ) -> run_pb2.GetRunReportResponse:
         """Read the report of a run that succeeded."""
         async with self._db.connection() as conn:
-            found = await adapters.report_of_run(conn, request.run_id)
+            found = await reports.of_run(conn, request.run_id)
         return run_pb2.GetRunReportResponse(report=found.report, markdown=found.markdown)
 
     async def WatchRun(

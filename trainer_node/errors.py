@@ -27,6 +27,12 @@ class DataInvalid(TunesmithError):
     reason = "DATA_INVALID"
 
 
+class StartAdapterUnsuitable(TunesmithError):
+    """The adapter to start from cannot be gone on with on this base model."""
+
+    reason = "START_ADAPTER_UNSUITABLE"
+
+
 class LossNotFinite(TunesmithError):
     """The loss became NaN or infinite."""
 

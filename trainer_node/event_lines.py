@@ -28,7 +28,8 @@ def lines_of(event: job_event_pb2.JobEvent) -> Iterator[str]:
             yield f"event=checkpoint step={saved.step} epoch={saved.epoch:g}{loss} best={str(saved.best).lower()}"
         case "preview_saved":
             preview = event.preview_saved
-            yield f"event=preview step={preview.step} prompt={_quoted(preview.prompt)} file={preview.file.path}"
+            made = f"text={_quoted(preview.text)}" if preview.text else f"file={preview.file.path}"
+            yield f"event=preview step={preview.step} prompt={_quoted(preview.prompt)} {made}"
         case "finished":
             yield _end_line(event.finished)
 

@@ -1,4 +1,5 @@
-"""What a job needs before it can start: its data set, the clips in it, and the checkpoint that it goes on from.
+"""What a job needs before it can start: its data set with its clips or its corpus, the adapter and checkpoint that it
+goes on from.
 
 They come from the control plane as blobs, each fetched once and kept. A connection that breaks is the source's affair:
 it goes on where it stopped.
@@ -11,7 +12,7 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from trainer_node.blob_folder import BlobFolder
-from trainer_node.data.jsonl import read_export
+from trainer_node.data.export import read_export
 from trainer_node.errors import BlobCorrupt, BlobNotFound, InputsUnavailable
 from tunesmith.v1 import trainer_pb2
 
@@ -31,12 +32,16 @@ async def fetch_inputs(job: trainer_pb2.Job, blobs: BlobFolder, source: BlobSour
         f"the checkpoint at step {job.resume_from.step} is of no use: resume the run from an earlier checkpoint_step"
     )
     await _fetch(blobs, source, [file.digest for file in job.resume_from.files], missed)
+    missed = "the adapter to start from is of no use: create a run that starts from another one, or from none"
+    await _fetch(blobs, source, [file.digest for file in job.start_adapter.files], missed)
+    missed = "upload the text with UploadBlob again, then resume the run or create a new one"
+    await _fetch(blobs, source, [file.digest for file in job.spec.tiny_lm.corpus.corpus_files], missed)
     if job.dataset_digest:
         missed = "create a data set version of the same samples again, then resume the run or create a new one"
         await _fetch(blobs, source, [job.dataset_digest], missed)
-        samples = read_export(await asyncio.to_thread(blobs.existing(job.dataset_digest).read_bytes))
+        data = read_export(await asyncio.to_thread(blobs.existing(job.dataset_digest).read_bytes))
         missed = "import the clips of its data set again, then resume the run or create a new one"
-        await _fetch(blobs, source, [sample.audio_digest for sample in samples], missed)
+        await _fetch(blobs, source, data.audio_digests(), missed)
 
 
 async def _fetch(blobs: BlobFolder, source: BlobSource, digests: list[str], missed: str) -> None:

@@ -19,6 +19,7 @@ from google.protobuf import json_format
 
 from trainer_node.durable import fsync_folder, replace_file
 from trainer_node.process_watch import ChildProcess
+from trainer_node.spool import reserve
 from tunesmith.v1 import trainer_pb2
 
 
@@ -48,6 +49,8 @@ class JobFolder:
         self.spool = path / "spool"
         self.output = path / "output"
         self.resume = path / "resume"
+        self.start_adapter = path / "start_adapter"
+        self.corpus = path / "corpus"
         self.stdout = path / "stdout.log"
         self.stderr = path / "stderr.log"
 
@@ -60,6 +63,7 @@ class JobFolder:
         replace_file(fresh / "job.json", json_format.MessageToJson(job).encode())
         facts = {name: str(value) if isinstance(value, Path) else value for name, value in vars(host).items()}
         replace_file(fresh / "host.json", json.dumps(facts, indent=2).encode())
+        reserve(fresh / "spool")  # before the job's inputs can fill the disk
         folder = cls(jobs_dir / job.job_id)
         fresh.rename(folder.path)
         fsync_folder(jobs_dir)

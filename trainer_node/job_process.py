@@ -12,22 +12,27 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trainer_node.blob_folder import BlobFolder, file_digest
-from trainer_node.errors import CheckpointCorrupt, DiskFull
+from trainer_node.errors import CheckpointCorrupt, DiskFull, InputsUnavailable
 from trainer_node.job_folder import JobFolder
 from trainer_node.log_lines import follow_outputs, tail
 from trainer_node.memory_limit import oom_counter, oom_kills
-from trainer_node.outcome import ended, exit_code
+from trainer_node.outcome import ended, exit_code, flush, leave
 from trainer_node.process_watch import ChildProcess, start_mark
 from trainer_node.spool import SpoolBusy, SpoolWriter
 from trainer_node.stop_signal import StopSignal
-from trainer_node.training import Outcome, Train, TrainingJob, TrainingSample
+from trainer_node.training import Outcome, Train, TrainingJob
+from tunesmith.errors import TunesmithError
 from tunesmith.spec import kind_of
-from tunesmith.v1 import job_event_pb2, trainer_pb2
+from tunesmith.v1 import blob_pb2, job_event_pb2, trainer_pb2
+
+if TYPE_CHECKING:
+    from trainer_node.data.export import Export
 
 LOG_POLL_S = 0.05
 SPOOL_TAKEN = 75  # exit code: another process trains this job already
@@ -89,8 +94,7 @@ class LogPump:
 
     def stop(self) -> None:
         """Take everything printed so far, a last line without its end included, then end."""
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+        flush()
         self._stopping.set()
         self._thread.join()
 
@@ -115,44 +119,90 @@ def _train(
     blobs = BlobFolder(host.blobs_dir)
     with stop.interrupting():
         train = engine_for(kind_of(job.spec))
-        samples = read_samples(job, blobs)
+        data = read_data(job, blobs)
         resume_dir = restore_checkpoint(job, blobs, folder.resume)
+        start_adapter_dir = restore_start_adapter(job, blobs, folder.start_adapter)
+        corpus = lay_out_corpus(job, blobs, folder.corpus)
     training = TrainingJob(
         job=job,
-        samples=samples,
+        samples=data.training_samples(blobs.path),
+        comparisons=data.training_comparisons(blobs.path),
+        corpus_paths=(corpus,) if corpus else (),
         models_dir=host.models_dir,
         cache_dir=host.cache_dir,
         output_dir=folder.output,
         resume_dir=resume_dir,
+        start_adapter_dir=start_adapter_dir,
         threads=host.threads,
         device=host.device,
     )
     return train(training, telemetry, blobs, stop)
 
 
-def read_samples(job: trainer_pb2.Job, blobs: BlobFolder) -> list[TrainingSample]:
-    """The samples of the job's frozen data set. Raises DataInvalid."""
-    from trainer_node.data.jsonl import frozen_training_samples, read_export  # within reach of a stop: it takes a while
+def read_data(job: trainer_pb2.Job, blobs: BlobFolder) -> Export:
+    """The job's frozen data set; nothing for a job that needs none. Raises DataInvalid."""
+    from trainer_node.data.export import Export, read_export  # within reach of a stop: it takes a while
 
     if not job.dataset_digest:
-        return []
-    return frozen_training_samples(read_export(blobs.existing(job.dataset_digest).read_bytes()), blobs.path)
+        return Export()
+    return read_export(blobs.existing(job.dataset_digest).read_bytes())
 
 
 def restore_checkpoint(job: trainer_pb2.Job, blobs: BlobFolder, target: Path) -> Path | None:
     """The files of the checkpoint to go on from as a folder, their digests checked. Raises CheckpointCorrupt."""
-    if not job.resume_from.files:
-        return None
+    step = job.resume_from.step
+
+    def damaged(path: str) -> CheckpointCorrupt:
+        what = f"{path} of the checkpoint at step {step} was damaged on the disk of this node"
+        return CheckpointCorrupt(f"{what}; resume the run to fetch it again", step=step)
+
+    return _lay_out(job.resume_from.files, blobs, target, damaged)
+
+
+def restore_start_adapter(job: trainer_pb2.Job, blobs: BlobFolder, target: Path) -> Path | None:
+    """The adapter to start from as a folder, its digests checked. Raises InputsUnavailable."""
+
+    def damaged(path: str) -> InputsUnavailable:
+        what = f"{path} of the adapter to start from was damaged on the disk of this node"
+        return InputsUnavailable(f"{what}; resume the run to fetch it again")
+
+    return _lay_out(job.start_adapter.files, blobs, target, damaged)
+
+
+def lay_out_corpus(job: trainer_pb2.Job, blobs: BlobFolder, target: Path) -> Path | None:
+    """The text files of a language model as a folder, their digests checked; None where it has none of its own.
+
+    Raises InputsUnavailable.
+    """
+    named = job.spec.tiny_lm.corpus.corpus_files
+    files = [blob_pb2.File(path=file.name, digest=file.digest) for file in named]
+
+    def damaged(path: str) -> InputsUnavailable:
+        what = f"{path} of the corpus was damaged on the disk of this node"
+        return InputsUnavailable(f"{what}; resume the run to fetch it again")
+
+    return _lay_out(files, blobs, target, damaged)
+
+
+def _lay_out(
+    files: Iterable[blob_pb2.File], blobs: BlobFolder, target: Path, damaged: Callable[[str], TunesmithError]
+) -> Path | None:
+    """Copies of the blobs under their paths in `target`; None where there are none. A damaged blob is discarded."""
     shutil.rmtree(target, ignore_errors=True)
-    for file in job.resume_from.files:
+    laid_out = None
+    for file in files:
         path = target / file.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(blobs.existing(file.digest), path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(blobs.existing(file.digest), path)
+        except OSError:  # a disk that is full takes back what it has of it, so that the end of the job can be written
+            shutil.rmtree(target, ignore_errors=True)
+            raise
         if file_digest(path) != file.digest:
             blobs.discard(file.digest)
-            what = f"{file.path} of the checkpoint at step {job.resume_from.step} was damaged on the disk of this node"
-            raise CheckpointCorrupt(f"{what}; resume the run to fetch it again", step=job.resume_from.step)
-    return target
+            raise damaged(file.path)
+        laid_out = target
+    return laid_out
 
 
 def main() -> None:
@@ -161,10 +211,7 @@ def main() -> None:
 
     faulthandler.enable()
     _be_first_to_go()
-    code = run(JobFolder(Path(sys.argv[1])), engine_for)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # the end is durable: no thread or worker that a library left behind may hold it up
+    leave(run(JobFolder(Path(sys.argv[1])), engine_for))
 
 
 def _be_first_to_go() -> None:

@@ -15,6 +15,8 @@ from google.protobuf.message import Message
 from tunesmith.spec import default_of, kind_of
 from tunesmith.v1 import job_spec_pb2
 
+SHORTEST_WINDOW = 8  # tokens; the contract's least max_seq_length
+
 
 def oom_counter() -> str:
     """The file that counts the OOM kills of this process's memory cgroup; empty where there is none."""
@@ -52,14 +54,13 @@ def remedy(spec: job_spec_pb2.JobSpec) -> str:
     body = getattr(spec, kind_of(spec) or "supervised")
     training = body.training
     batch = _value(training, "batch_size")
+    if "adapter" not in body.DESCRIPTOR.fields_by_name:
+        return smaller_text_step(batch, _value(body.model, "max_seq_length"))
     if batch > 1:
         parts, smaller = _value(training, "gradient_accumulation_steps"), batch // 2
         more = math.ceil(batch * parts / smaller)
         same = f"gradient_accumulation_steps from {parts} to {more} to keep the effective batch of {batch * parts}"
         return f"reduce batch_size from {batch} to {smaller} and set {same}"
-    if "adapter" not in body.DESCRIPTOR.fields_by_name:
-        length = _value(body, "max_seq_length")
-        return f"reduce max_seq_length from {length} to {max(8, length // 2)}"
     if not _value(training, "gradient_checkpointing"):
         return "set gradient_checkpointing to true"
     clip_s = _value(training, "max_clip_s")
@@ -69,6 +70,15 @@ def remedy(spec: job_spec_pb2.JobSpec) -> str:
     if rank > 1:
         return f"reduce lora_r from {rank} to {rank // 2}"
     return "take a smaller base model or a node with more memory"
+
+
+def smaller_text_step(batch_size: int, max_seq_length: int) -> str:
+    """What makes a step of a language model smaller."""
+    if batch_size > 1:
+        return f"reduce batch_size from {batch_size} to {batch_size // 2}"
+    if max_seq_length > SHORTEST_WINDOW:
+        return f"reduce max_seq_length from {max_seq_length} to {max(SHORTEST_WINDOW, max_seq_length // 2)}"
+    return "reduce d_model, layers or vocab_size, or take a machine with more memory"
 
 
 def _value(message: Message, name: str) -> Any:

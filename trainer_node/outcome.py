@@ -6,12 +6,16 @@ Used by the child process of a node and by a training in the foreground: a failu
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
+from typing import NoReturn
 
 from trainer_node.errors import DiskFull, OutOfMemory, TrainingCrashed
 from trainer_node.memory_limit import remedy
+from trainer_node.preflight import NO_ROOM
 from trainer_node.stop_signal import Stopped
 from trainer_node.training import Outcome
 from tunesmith.errors import TunesmithError
@@ -27,10 +31,12 @@ def ended(run: Callable[[], Outcome], spec: job_spec_pb2.JobSpec) -> job_event_p
     except Stopped:
         return job_event_pb2.JobFinished(cancelled=job_event_pb2.JobCancelled())
     except TunesmithError as error:
-        print(f"{error.reason}: {error.message}", file=sys.stderr)
+        with suppress(OSError):  # standard error is a file, and its disk may be what is full
+            print(f"{error.reason}: {error.message}", file=sys.stderr)
         return failed(error)
     except (Exception, SystemExit) as error:  # reported as the job's end, with the whole traceback in its log
-        traceback.print_exc()
+        with suppress(OSError):
+            traceback.print_exc()
         return failed(_as_failure(error, spec))
     if isinstance(outcome, job_event_pb2.JobSucceeded):
         return job_event_pb2.JobFinished(succeeded=outcome)
@@ -50,10 +56,24 @@ def exit_code(end: job_event_pb2.JobFinished) -> int:
     return {"succeeded": 0, "cancelled": 130}.get(end.WhichOneof("outcome") or "", 1)
 
 
+def leave(code: int) -> NoReturn:
+    """End this process at once: what it has made is durable, and no thread or worker that a library left behind may
+    hold it up, or bring it down: gloo's threads do so now and then where the interpreter is torn down under them."""
+    flush()
+    os._exit(code)
+
+
+def flush() -> None:
+    """Bring what was printed into the files behind it, as far as their disk has room."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+
+
 def _as_failure(error: BaseException, spec: job_spec_pb2.JobSpec) -> TunesmithError:
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return OutOfMemory(f"the machine has no memory left; {remedy(spec)}")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
         where = f" ({error.filename})" if error.filename else ""
         return DiskFull(f"there is no room left on the disk{where}; free some space there, then resume the run")
     text = " ".join(str(error).split())

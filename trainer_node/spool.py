@@ -46,8 +46,12 @@ class SpoolWriter:
         self._head = os.open(folder / "events.head", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self._durable_bytes, self._durable_seq = recover(self._log)
         self._next_seq = self._durable_seq + 1
-        self._publish()
-        _reserve(folder / "reserve")
+        try:
+            self._publish()
+        except OSError:  # a disk that the job's inputs have filled: its end is what the reserve is for
+            self._release_reserve()
+            self._publish()
+        reserve(folder)
         fsync_folder(folder)
         self._pending: list[bytes] = []
         self._pending_bytes = 0
@@ -300,10 +304,12 @@ def _set_time(event: job_event_pb2.JobEvent) -> None:
         event.time.FromNanoseconds(time.time_ns())
 
 
-def _reserve(path: Path) -> None:
+def reserve(folder: Path) -> None:
     """Take room for the end of the job; a disk too full for that is one the first events will report."""
+    path = folder / "reserve"
     try:
-        with path.open("wb") as file:
+        folder.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
             os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
     except OSError:
         path.unlink(missing_ok=True)

@@ -15,6 +15,11 @@ class Stopped(BaseException):
     """The job was asked to stop before there was anything worth a checkpoint. No Exception: no library may eat it."""
 
 
+def never() -> bool:
+    """What asks for a stop where nobody can."""
+    return False
+
+
 class StopSignal:
     """Whether a stop was asked for. Calling it tells; a second signal changes nothing."""
 

@@ -26,24 +26,49 @@ class TrainingSample:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainingClip:
+    """A clip of a comparison. audio_path: as of a sample. rank: 1 is the best; clips of one rank are tied."""
+
+    audio_path: Path
+    audio_digest: str
+    rank: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingComparison:
+    """Clips that answer one prompt, best first: a preference pair where they are two, else a ranked list."""
+
+    prompt: str
+    clips: tuple[TrainingClip, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingJob:
     """Everything that an engine needs. The folders need not exist; those given for reading are never written to.
 
     job: with its spec resolved, nothing left open. In the foreground its ids may be empty.
+    samples: the frozen data where it is rated clips; comparisons: where it is pairs or lists. The other is empty.
+    corpus_paths: files and folders of text for a language model; empty for a built-in corpus and for adapters.
     models_dir: base models by name; a name without a folder here is a Hugging Face id.
-    cache_dir: what is computed once per clip and prompt; may be shared by concurrent jobs and deleted at any time.
-    output_dir: checkpoints/, previews/, adapter/, training_config.json, report.json and report.md are written here.
+    cache_dir: what is computed once per clip and prompt, or downloaded; may be shared by concurrent jobs and deleted at
+    any time.
+    output_dir: checkpoints/, training_config.json, report.json, report.md and what was made are written here: previews/
+    and adapter/, or the files of a language model (see engines.tinylm.pipeline).
     resume_dir: the files of one committed checkpoint, or None for a fresh start.
-    threads: CPU threads of the training; None leaves the choice to PyTorch.
-    device: such as `cpu` or `cuda:0`; None takes the first GPU where there is one.
+    start_adapter_dir: the PEFT folder of the adapter to start from, or None for fresh matrices on the base model.
+    threads: CPU threads of the training; None leaves the choice to PyTorch, or to the language model.
+    device: such as `cpu` or `cuda:0`; None takes the first GPU where there is one. A language model takes the CPU.
     """
 
     job: trainer_pb2.Job
-    samples: Sequence[TrainingSample]
+    samples: Sequence[TrainingSample] = ()
+    comparisons: Sequence[TrainingComparison] = ()
+    corpus_paths: Sequence[Path] = ()
     models_dir: Path
     cache_dir: Path
     output_dir: Path
     resume_dir: Path | None = None
+    start_adapter_dir: Path | None = None
     threads: int | None = None
     device: str | None = None
 
@@ -71,7 +96,7 @@ Outcome = job_event_pb2.JobSucceeded | job_event_pb2.JobCancelled
 
 
 class Train(Protocol):
-    """An engine: one kind of training, from data to adapter."""
+    """An engine: one kind of training, from data to an adapter or a language model."""
 
     def __call__(self, job: TrainingJob, telemetry: Telemetry, blobs: Blobs, stop: StopRequested) -> Outcome:
         """Train until done or until `stop` returns true (asked after every step; then JobCancelled is returned).

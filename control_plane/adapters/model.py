@@ -1,4 +1,4 @@
-"""What successful runs leave: adapters in PEFT's folder layout, and the report of the training."""
+"""What successful runs of MusicGen leave: adapters in PEFT's folder layout."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from tunesmith.v1 import blob_pb2, job_event_pb2
 
 @dataclass(frozen=True, kw_only=True)
 class Adapter:
-    """A row of `adapters`, without its report: a list of adapters would drag every curve along."""
+    """A row of `adapters`, without its report: a list of adapters would drag every curve along.
+
+    start_adapter_id: the one that it was trained from; None for fresh matrices.
+    """
 
     adapter_id: str
     name: str
@@ -18,6 +21,7 @@ class Adapter:
     run_id: str
     experiment_id: str
     dataset_version_id: str | None
+    start_adapter_id: str | None
     base_model: str
     final_loss: float
     files: tuple[blob_pb2.File, ...]
@@ -30,11 +34,3 @@ class Adapter:
     def etag(self) -> str:
         """Changes with every write."""
         return str(self.revision)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """The report of the run that made an adapter. markdown: the same for people."""
-
-    report: job_event_pb2.TrainingReport
-    markdown: str

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from control_plane.adapters.model import Adapter, Report
+from control_plane import reports
+from control_plane.adapters.model import Adapter
 from control_plane.db.connection import (
     Connection,
     Row,
@@ -17,15 +18,16 @@ from control_plane.db.connection import (
     read_message,
     storable,
 )
-from control_plane.errors import AdapterNotFound, ReportNotReady, RunNotFound
+from control_plane.errors import AdapterNotFound
+from control_plane.experiments import store as experiments
 from tunesmith.v1 import blob_pb2, job_event_pb2
 
 
 async def get(conn: Connection, adapter_id: str) -> Adapter:
     """One adapter. Raises AdapterNotFound."""
     sql = """
-        SELECT adapter_id, name, version, run_id, experiment_id, dataset_version_id, base_model, final_loss, files,
-               training_config, labels, revision, create_time
+        SELECT adapter_id, name, version, run_id, experiment_id, dataset_version_id, start_adapter_id, base_model,
+               final_loss, files, training_config, labels, revision, create_time
         FROM adapters WHERE adapter_id = %(id)s
     """
     return _adapter(_found(await fetch_one(conn, sql, id=adapter_id), adapter_id))
@@ -42,47 +44,41 @@ async def page(
     experiment_id: str | None = None,
     name: str = "",
     id_prefix: str = "",
+    start_adapter_id: str | None = None,
     after: str | None = None,
     limit: int,
 ) -> list[Adapter]:
-    """At most `limit` adapters, newest first, beginning after the id `after`."""
+    """At most `limit` adapters, newest first, beginning after the id `after`.
+
+    start_adapter_id: only those trained from this one.
+    """
     sql = """
-        SELECT adapter_id, name, version, run_id, experiment_id, dataset_version_id, base_model, final_loss, files,
-               training_config, labels, revision, create_time
+        SELECT adapter_id, name, version, run_id, experiment_id, dataset_version_id, start_adapter_id, base_model,
+               final_loss, files, training_config, labels, revision, create_time
         FROM adapters
         WHERE (%(experiment_id)s::text IS NULL OR experiment_id = %(experiment_id)s)
+          AND (%(start_adapter_id)s::text IS NULL OR start_adapter_id = %(start_adapter_id)s)
           AND (%(name)s = '' OR name = %(name)s) AND starts_with(adapter_id, %(id_prefix)s)
           AND (%(after)s::text IS NULL OR adapter_id < %(after)s)
         ORDER BY adapter_id DESC LIMIT %(limit)s
     """
     rows = await fetch_all(
-        conn, sql, experiment_id=experiment_id or None, name=name, id_prefix=id_prefix, after=after, limit=limit
+        conn,
+        sql,
+        experiment_id=experiment_id or None,
+        name=name,
+        id_prefix=id_prefix,
+        start_adapter_id=start_adapter_id or None,
+        after=after,
+        limit=limit,
     )
     return [_adapter(row) for row in rows]
 
 
-async def report(conn: Connection, adapter_id: str) -> Report:
+async def report(conn: Connection, adapter_id: str) -> reports.Report:
     """The report of the run that made an adapter. Raises AdapterNotFound."""
     sql = "SELECT report, report_markdown FROM adapters WHERE adapter_id = %(id)s"
-    return _report(_found(await fetch_one(conn, sql, id=adapter_id), adapter_id))
-
-
-async def report_of_run(conn: Connection, run_id: str) -> Report:
-    """The report of a run. Raises RunNotFound, and ReportNotReady where it has not succeeded."""
-    sql = """
-        SELECT r.state, a.report, a.report_markdown FROM runs r LEFT JOIN adapters a USING (run_id)
-        WHERE r.run_id = %(id)s
-    """
-    row = await fetch_one(conn, sql, id=run_id)
-    if row is None:
-        raise RunNotFound(f"there is no run {run_id}; list them with ListRuns", run_id=run_id)
-    if row["report"] is None:
-        ended = row["state"] in ("failed", "cancelled")
-        advice = "resume it, or start another" if ended else "wait until it has succeeded"
-        raise ReportNotReady(
-            f"the run is {row['state']} and has no report; {advice}", run_id=run_id, state=row["state"]
-        )
-    return _report(row)
+    return reports.read(_found(await fetch_one(conn, sql, id=adapter_id), adapter_id))
 
 
 async def insert(
@@ -100,16 +96,12 @@ async def insert(
 
     The experiment's row is locked first, so that two runs that end at once get two versions.
     """
-    lock = """
-        SELECT 1 FROM experiments e JOIN runs r USING (experiment_id) WHERE r.run_id = %(run_id)s
-        FOR NO KEY UPDATE OF e
-    """
-    await fetch_one(conn, lock, run_id=run_id)
+    await experiments.lock_of_run(conn, run_id)
     sql = """
-        INSERT INTO adapters (adapter_id, name, version, run_id, experiment_id, dataset_version_id, base_model,
-                              final_loss, files, training_config, report, report_markdown)
+        INSERT INTO adapters (adapter_id, name, version, run_id, experiment_id, dataset_version_id,
+                              start_adapter_id, base_model, final_loss, files, training_config, report, report_markdown)
         SELECT %(adapter_id)s, e.name, 1 + coalesce((SELECT max(version) FROM adapters a WHERE a.name = e.name), 0),
-               r.run_id, r.experiment_id, r.dataset_version_id, %(base_model)s,
+               r.run_id, r.experiment_id, r.dataset_version_id, r.start_adapter_id, %(base_model)s,
                %(final_loss)s, %(files)s, %(training_config)s, %(report)s, %(report_markdown)s
         FROM runs r JOIN experiments e USING (experiment_id) WHERE r.run_id = %(run_id)s
         RETURNING adapter_id
@@ -148,8 +140,3 @@ def _adapter(row: Row) -> Adapter:
         "training_config": read_message(job_event_pb2.TrainingConfig, row["training_config"]),
     }
     return Adapter(**{**row, **read})
-
-
-def _report(row: Row) -> Report:
-    report = read_message(job_event_pb2.TrainingReport, row["report"]) or job_event_pb2.TrainingReport()
-    return Report(report=report, markdown=row["report_markdown"])

@@ -7,17 +7,22 @@ from collections.abc import Sequence
 from psycopg.types.json import Jsonb
 
 from control_plane.datasets.model import Dataset, DatasetVersion, NewSample, Sample
-from control_plane.db.connection import Connection, Row, execute, fetch_all, fetch_one
+from control_plane.db.connection import Connection, Row, execute, fetch_all, fetch_one, read_message
 from control_plane.errors import DatasetNotFound, DatasetVersionNotFound
 from control_plane.ids import new_ids
 from control_plane.ports import AudioFacts
+from tunesmith.v1 import dataset_pb2
+
+# Rows that a long read asks for at a time: other calls are answered in between, and no statement runs into its timeout.
+AT_ONCE = 1000
 
 
 async def get(conn: Connection, dataset_id: str) -> Dataset:
     """One data set. Raises DatasetNotFound."""
     sql = """
         SELECT dataset_id, name, description, create_time,
-               (SELECT count(*) FROM samples s WHERE s.dataset_id = d.dataset_id) AS sample_count
+               (SELECT count(*) FROM samples s WHERE s.dataset_id = d.dataset_id) AS sample_count,
+               (SELECT count(*) FROM comparisons c WHERE c.dataset_id = d.dataset_id) AS comparison_count
         FROM datasets d WHERE dataset_id = %(id)s
     """
     return Dataset(**_found(await fetch_one(conn, sql, id=dataset_id), dataset_id))
@@ -29,7 +34,8 @@ async def page(
     """At most `limit` data sets, newest first, beginning after the id `after`."""
     sql = """
         SELECT dataset_id, name, description, create_time,
-               (SELECT count(*) FROM samples s WHERE s.dataset_id = d.dataset_id) AS sample_count
+               (SELECT count(*) FROM samples s WHERE s.dataset_id = d.dataset_id) AS sample_count,
+               (SELECT count(*) FROM comparisons c WHERE c.dataset_id = d.dataset_id) AS comparison_count
         FROM datasets d
         WHERE (%(name)s = '' OR name = %(name)s) AND starts_with(dataset_id, %(id_prefix)s)
           AND (%(after)s::text IS NULL OR dataset_id < %(after)s)
@@ -75,8 +81,8 @@ async def insert_samples(conn: Connection, *, dataset_id: str, samples: Sequence
 
 
 async def lock(conn: Connection, dataset_id: str) -> None:
-    """Let nobody else add samples until the transaction ends: two who add the same ones in different order would wait
-    for each other, and the ids of one batch stand before those of the next."""
+    """Let nobody else add samples or comparisons until the transaction ends: two who add the same ones in different
+    order would wait for each other, and the ids of one batch stand before those of the next."""
     await execute(conn, "SELECT FROM datasets WHERE dataset_id = %(id)s FOR NO KEY UPDATE", id=dataset_id)
 
 
@@ -140,7 +146,12 @@ async def versions(
         ORDER BY dataset_version_id DESC LIMIT %(limit)s
     """
     rows = await fetch_all(conn, sql, dataset_id=dataset_id or None, id_prefix=id_prefix, after=after, limit=limit)
-    return [DatasetVersion(**row) for row in rows]
+    return [read_version(row) for row in rows]
+
+
+def read_version(row: Row) -> DatasetVersion:
+    """The version of a row."""
+    return DatasetVersion(**{**row, "derivation": read_message(dataset_pb2.Derivation, row["derivation"])})
 
 
 def require_version(row: Row | None, dataset_version_id: str) -> DatasetVersion:
@@ -150,7 +161,7 @@ def require_version(row: Row | None, dataset_version_id: str) -> DatasetVersion:
             f"there is no data set version {dataset_version_id}; list them with ListDatasetVersions",
             dataset_version_id=dataset_version_id,
         )
-    return DatasetVersion(**row)
+    return read_version(row)
 
 
 async def select(conn: Connection, *, dataset_id: str, min_rating: float | None) -> list[Sample]:
@@ -158,9 +169,16 @@ async def select(conn: Connection, *, dataset_id: str, min_rating: float | None)
     sql = """
         SELECT * FROM samples
         WHERE dataset_id = %(dataset_id)s AND (%(min_rating)s::float8 IS NULL OR rating >= %(min_rating)s)
-        ORDER BY sample_id
+          AND sample_id > %(after)s
+        ORDER BY sample_id LIMIT %(limit)s
     """
-    return [Sample(**row) for row in await fetch_all(conn, sql, dataset_id=dataset_id, min_rating=min_rating)]
+    found: list[Sample] = []
+    while True:
+        after = found[-1].sample_id if found else ""
+        rows = await fetch_all(conn, sql, dataset_id=dataset_id, min_rating=min_rating, after=after, limit=AT_ONCE)
+        found += [Sample(**row) for row in rows]
+        if len(rows) < AT_ONCE:
+            return found
 
 
 async def highest_rating(conn: Connection, dataset_id: str) -> float | None:

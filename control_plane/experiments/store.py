@@ -20,6 +20,15 @@ async def lock(conn: Connection, experiment_id: str) -> Experiment:
     return _experiment(_found(await fetch_one(conn, sql, id=experiment_id), experiment_id))
 
 
+async def lock_of_run(conn: Connection, run_id: str) -> None:
+    """Keep others from writing to the experiment of a run until the transaction ends."""
+    sql = """
+        SELECT 1 FROM experiments e JOIN runs r USING (experiment_id) WHERE r.run_id = %(run_id)s
+        FOR NO KEY UPDATE OF e
+    """
+    await fetch_one(conn, sql, run_id=run_id)
+
+
 async def page(
     conn: Connection, *, name: str = "", id_prefix: str = "", after: str | None = None, limit: int
 ) -> list[Experiment]:

@@ -200,10 +200,11 @@ def _files(event: job_event_pb2.JobEvent) -> list[blob_pb2.File]:
     match event.WhichOneof("event"):
         case "checkpoint_saved":
             return list(event.checkpoint_saved.files)
-        case "preview_saved":
+        case "preview_saved" if event.preview_saved.HasField("file"):
             return [event.preview_saved.file]
         case "finished" if event.finished.HasField("succeeded"):
             left = event.finished.succeeded
-            return [*left.adapter_files, left.training_config, left.report_json, left.report_markdown]
+            made = (*left.adapter_files, *left.model_files)
+            return [*made, left.training_config, left.report_json, left.report_markdown]
         case _:
             return []

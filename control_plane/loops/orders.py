@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import structlog
 
+from control_plane.adapters import store as adapters
+from control_plane.adapters.model import Adapter
 from control_plane.config import DispatchConfig
 from control_plane.datasets import store as datasets
+from control_plane.datasets.model import DatasetVersion
 from control_plane.db.pool import Database
 from control_plane.errors import LeaseLost, NodeRefused, NodeUnreachable
 from control_plane.nodes.model import Node
@@ -16,6 +19,7 @@ from control_plane.ports import Trainer
 from control_plane.runs import commands, job_store
 from control_plane.runs import store as runs
 from control_plane.runs.model import Checkpoint, Job, Run
+from control_plane.runs.start_adapter import start_adapter_message
 from tunesmith.v1 import job_event_pb2, run_pb2, trainer_pb2
 
 log = structlog.get_logger()
@@ -51,8 +55,9 @@ class Orders:
         async with self._db.connection() as conn:
             run = await runs.get(conn, job.run_id)
             checkpoint = await job_store.checkpoint_of(conn, job)
-            version = run.dataset_version_id and await datasets.get_version(conn, run.dataset_version_id)
-        return job_message(run, job, dataset_digest=version.digest if version else "", resume_from=checkpoint)
+            version = await datasets.get_version(conn, run.dataset_version_id) if run.dataset_version_id else None
+            start = await adapters.get(conn, run.start_adapter_id) if run.start_adapter_id else None
+        return job_message(run, job, version=version, resume_from=checkpoint, start=start)
 
     async def _refused(self, node: Node, job: Job, refusal: NodeRefused) -> bool:
         given = refusal.given_reason
@@ -98,8 +103,10 @@ class Orders:
             log.info("order_came_late", job_id=job.job_id)
 
 
-def job_message(run: Run, job: Job, *, dataset_digest: str, resume_from: Checkpoint | None) -> trainer_pb2.Job:
-    """A job as its node is told of it."""
+def job_message(
+    run: Run, job: Job, *, version: DatasetVersion | None, resume_from: Checkpoint | None, start: Adapter | None
+) -> trainer_pb2.Job:
+    """A job as its node is told of it. start: the adapter that it starts from."""
     message = trainer_pb2.Job(
         job_id=job.job_id,
         run_id=job.run_id,
@@ -107,7 +114,9 @@ def job_message(run: Run, job: Job, *, dataset_digest: str, resume_from: Checkpo
         rank=job.rank,
         spec=run.spec,
         dataset_version_id=run.dataset_version_id or "",
-        dataset_digest=dataset_digest,
+        dataset_digest=version.digest if version else "",
+        start_adapter=start_adapter_message(start) if start else None,
+        derivation=version.derivation if version else None,
     )
     if resume_from is not None:
         checkpoint = run_pb2.Checkpoint(

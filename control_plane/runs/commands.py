@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from control_plane.adapters import store as adapters
 from control_plane.config import DispatchConfig
 from control_plane.datasets import freeze, version_store
 from control_plane.db import requests
@@ -24,6 +23,7 @@ from control_plane.ports import Blobs
 from control_plane.runs import job_store, store
 from control_plane.runs.model import Artefacts, AttemptState, Checkpoint, EndReason, Job, Run, RunState
 from control_plane.runs.planning import Wish, plan, waiting_reason
+from control_plane.runs.registration import of_its_kind, register
 from tunesmith import spec as specs
 from tunesmith.v1 import job_event_pb2, job_spec_pb2, run_pb2
 
@@ -57,15 +57,15 @@ async def create_run(
 ) -> Run:
     """Queue a training of resolved settings on frozen data; with validate_only show it, without ids, and store nothing.
 
-    Raises InvalidField, ExperimentNotFound, DatasetVersionNotFound, DatasetEmpty, TrainingKindUnavailable,
-    RequestIdReused.
+    Raises InvalidField, ExperimentNotFound, DatasetVersionNotFound, DatasetVersionUnsuitable, DatasetEmpty,
+    AdapterNotFound, StartAdapterUnsuitable, BlobNotFound, TrainingKindUnavailable, RequestIdReused.
     """
     request = None if validate_only else request
     async with db.connection() as conn:
         if made := await requests.find(conn, request):
             return await store.get(conn, made)
     wish = Wish(experiment_id=experiment_id, dataset_version_id=dataset_version_id, min_rating=min_rating, spec=spec)
-    planned = await plan(db, wish)
+    planned = await plan(db, blobs, wish)
     frozen = planned.selection and await freeze.store_bytes(None if validate_only else blobs, planned.selection)
     try:
         async with db.transaction() as conn:
@@ -106,7 +106,8 @@ async def cancel_run(db: Database, *, run_id: str) -> Run:
             case RunState.STOPPING | RunState.CANCELLED:
                 return run
             case RunState.SUCCEEDED | RunState.FAILED:
-                advice = "its adapter stays" if run.state is RunState.SUCCEEDED else "use ResumeRun to continue it"
+                made = "model" if run.model_id else "adapter"
+                advice = f"its {made} stays" if run.state is RunState.SUCCEEDED else "use ResumeRun to continue it"
                 raise RunFinished(
                     f"the run has {run.state}, so it cannot be cancelled; {advice}", run_id=run_id, state=run.state
                 )
@@ -209,13 +210,14 @@ async def finish_run(
     *,
     max_lost_attempts: int = MAX_LOST_ATTEMPTS,
 ) -> Run:
-    """End a run as its job ended: adapter, report, job, attempt and run in the caller's transaction.
+    """End a run as its job ended: adapter or model, report, job, attempt and run in the caller's transaction.
 
-    artefacts: needed with success. A run that was asked to stop is CANCELLED even where its process failed over it, and
-    SUCCEEDED where it was done before. One whose process was stopped by something else is queued again. Raises
-    LeaseLost.
+    artefacts: needed with success, which is a failure where it left something else than its kind does. A run that was
+    asked to stop is CANCELLED even where its process failed over it, and SUCCEEDED where it was done before. One whose
+    process was stopped by something else is queued again. Raises LeaseLost.
     """
     run = await _current(conn, job)
+    finished = of_its_kind(run, finished)
     match finished.WhichOneof("outcome"):
         case "succeeded" if artefacts is not None:
             return await _succeed(conn, run, job, finished.succeeded, artefacts, actor)
@@ -318,21 +320,12 @@ async def _succeed(
 ) -> Run:
     if run.state is RunState.STARTING:
         run = await store.move(conn, run, RunState.RUNNING, actor=actor)
-    adapter_id = new_id("adp")
-    body = getattr(run.spec, run.kind)
-    await adapters.insert(
-        conn,
-        adapter_id=adapter_id,
-        run_id=run.run_id,
-        files=succeeded.adapter_files,
-        base_model=body.adapter.base_model if "adapter" in body.DESCRIPTOR.fields_by_name else "",
-        training_config=artefacts.training_config,
-        report=artefacts.report,
-        report_markdown=artefacts.report_markdown,
-    )
+    adapter_id, model_id = await register(conn, run, succeeded, artefacts)
     await job_store.end(conn, job, EndReason.SUCCEEDED)
     final_loss = artefacts.report.final_loss
-    return await store.move(conn, run, RunState.SUCCEEDED, actor=actor, adapter_id=adapter_id, final_loss=final_loss)
+    return await store.move(
+        conn, run, RunState.SUCCEEDED, actor=actor, adapter_id=adapter_id, model_id=model_id, final_loss=final_loss
+    )
 
 
 async def _fail(conn: Connection, run: Run, job: Job, failed: job_event_pb2.JobFailed, actor: str) -> Run:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from control_plane.datasets.model import Form
 from tunesmith.v1 import blob_pb2, job_event_pb2, job_spec_pb2, run_pb2
 
 
@@ -66,7 +67,13 @@ MOVES: Mapping[RunState, frozenset[RunState]] = {
     _S.FAILED: frozenset(),
     _S.CANCELLED: frozenset(),
 }
-KINDS_WITHOUT_DATASET = frozenset({"tiny_lm"})
+# What a kind of training takes; the first is what it gets where nobody names a version.
+TAKES: Mapping[str, tuple[Form, ...]] = {
+    "supervised": (Form.RATED_CLIPS,),
+    "dpo": (Form.PAIRS,),
+    "ranking": (Form.RANKED_LISTS, Form.PAIRS),
+    "tiny_lm": (),
+}
 
 
 class IllegalMove(Exception):
@@ -81,7 +88,7 @@ def require_move(origin: RunState, target: RunState) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A row of `runs`, with the node of its current attempt."""
+    """A row of `runs`, with the node of its current attempt. start_adapter_id: as its spec says."""
 
     run_id: str
     experiment_id: str
@@ -108,6 +115,8 @@ class Run:
     start_time: datetime | None
     end_time: datetime | None
     node_id: str | None
+    start_adapter_id: str | None
+    model_id: str | None
 
     @property
     def etag(self) -> str:
@@ -171,7 +180,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """A row of `previews`: audio that a run generated."""
+    """A row of `previews`: what a run generated. A clip has a file; a text has none, and lasts 0 s."""
 
     run_id: str
     attempt: int
@@ -180,7 +189,8 @@ class Preview:
     prompt: str
     seed: int
     duration_s: float
-    file: blob_pb2.File
+    file: blob_pb2.File | None
+    text: str
     create_time: datetime
 
     @property

@@ -7,16 +7,20 @@ from dataclasses import dataclass
 
 from control_plane.datasets import freeze, version_store
 from control_plane.datasets import store as datasets
+from control_plane.datasets.model import Form
 from control_plane.db.pool import Database
-from control_plane.errors import TrainingKindUnavailable
+from control_plane.errors import DatasetVersionUnsuitable, TrainingKindUnavailable
 from control_plane.experiments import store as experiments
 from control_plane.experiments.model import Experiment
 from control_plane.nodes import store as nodes
 from control_plane.nodes.model import Node
-from control_plane.runs.model import KINDS_WITHOUT_DATASET
+from control_plane.ports import Blobs
+from control_plane.runs import corpus
+from control_plane.runs.model import TAKES
+from control_plane.runs.start_adapter import adopt
 from tunesmith import spec as specs
 from tunesmith.errors import FieldProblem, InvalidField
-from tunesmith.v1 import job_spec_pb2
+from tunesmith.v1 import dataset_pb2, job_spec_pb2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,50 +35,56 @@ class Wish:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What it comes to. selection: samples to freeze first, where no version that is there will do."""
+    """What it comes to. selection: what to freeze first, where no version that is there will do."""
 
     spec: job_spec_pb2.JobSpec
     dataset_version_id: str | None = None
     selection: freeze.Selection | None = None
 
 
-async def plan(db: Database, wish: Wish) -> Plan:
+async def plan(db: Database, blobs: Blobs, wish: Wish) -> Plan:
     """Resolve a wish. Raises what `create_run` raises."""
     async with db.connection() as conn:
         experiment = await experiments.get(conn, wish.experiment_id)
         offered = await nodes.offered_kinds(conn)
-    spec = specs.resolve(
-        specs.merge(experiment.default_spec or job_spec_pb2.JobSpec(), wish.spec or job_spec_pb2.JobSpec())
-    )
+        merged = specs.merge(experiment.default_spec or job_spec_pb2.JobSpec(), wish.spec or job_spec_pb2.JobSpec())
+        spec = specs.resolve(await adopt(conn, merged))
     kind = specs.kind_of(spec)
     if offered is not None and kind not in offered:
         raise TrainingKindUnavailable(
             f"no node runs {kind}; this installation runs: {', '.join(offered) or 'nothing'}", kind=kind
         )
-    if kind in KINDS_WITHOUT_DATASET:
+    if not TAKES[kind]:
         _refuse_data(wish, kind)
+        await corpus.require_usable(blobs, spec)
         return Plan(spec=spec)
-    return await _with_data(db, wish, experiment, spec)
+    return await _with_data(db, wish, experiment, spec, takes=TAKES[kind])
 
 
-async def _with_data(db: Database, wish: Wish, experiment: Experiment, spec: job_spec_pb2.JobSpec) -> Plan:
-    """The version that was asked for; else the latest of the experiment's data set, or with a filter one that is equal
-    to what it lets in now; else one that is to be frozen."""
+async def _with_data(
+    db: Database, wish: Wish, experiment: Experiment, spec: job_spec_pb2.JobSpec, *, takes: Sequence[Form]
+) -> Plan:
+    """The version that was asked for; else the latest of the experiment's data set that holds what is taken, or with a
+    filter one that is equal to what it lets in now; else one that is to be frozen."""
+    kind = specs.kind_of(spec)
+    if wish.min_rating is not None:
+        _require_filterable(wish, kind, takes)
     if wish.dataset_version_id:
-        if wish.min_rating is not None:
-            what = "not beside dataset_version_id, which is frozen already; leave one of them out"
-            raise InvalidField.of([FieldProblem("min_rating", what)])
-        async with db.connection() as conn:
-            version = await datasets.get_version(conn, wish.dataset_version_id)
-        return Plan(spec=spec, dataset_version_id=version.dataset_version_id)
+        version_id = await _fitting(db, wish.dataset_version_id, kind, takes)
+        return Plan(spec=spec, dataset_version_id=version_id)
     if experiment.dataset_id is None:
         what = f"missing; give one, or set dataset_id of experiment {experiment.name}"
         raise InvalidField.of([FieldProblem("dataset_version_id", what)])
     if wish.min_rating is None:
         async with db.connection() as conn:
-            latest = await version_store.latest(conn, experiment.dataset_id)
+            latest = await version_store.latest(conn, experiment.dataset_id, form=takes[0])
         if latest is not None:
             return Plan(spec=spec, dataset_version_id=latest.dataset_version_id)
+    if takes[0] is not Form.RATED_CLIPS:
+        wanted = _DERIVED[takes[0]]
+        return Plan(
+            spec=spec, selection=await freeze.select_derived(db, dataset_id=experiment.dataset_id, wanted=wanted)
+        )
     selection = await freeze.select(db, dataset_id=experiment.dataset_id, min_rating=wish.min_rating)
     async with db.connection() as conn:
         frozen = await version_store.equal(
@@ -83,6 +93,40 @@ async def _with_data(db: Database, wish: Wish, experiment: Experiment, spec: job
     if frozen is not None:
         return Plan(spec=spec, dataset_version_id=frozen.dataset_version_id)
     return Plan(spec=spec, selection=selection)
+
+
+# by the default settings of the contract
+_DERIVED = {
+    Form.PAIRS: dataset_pb2.Derivation(pairs=dataset_pb2.PairSettings()),
+    Form.RANKED_LISTS: dataset_pb2.Derivation(ranked_lists=dataset_pb2.RankedListSettings()),
+}
+_OPTIONS = {Form.RATED_CLIPS: "", Form.PAIRS: " --pairs", Form.RANKED_LISTS: " --ranked-lists"}
+
+
+def _require_filterable(wish: Wish, kind: str, takes: Sequence[Form]) -> None:
+    if wish.dataset_version_id:
+        what = "not beside dataset_version_id, which is frozen already; leave one of them out"
+        raise InvalidField.of([FieldProblem("min_rating", what)])
+    if Form.RATED_CLIPS not in takes:
+        what = f"{kind} takes {' or '.join(takes)}, which need the clips that are not liked, too; leave it out"
+        raise InvalidField.of([FieldProblem("min_rating", what)])
+
+
+async def _fitting(db: Database, dataset_version_id: str, kind: str, takes: Sequence[Form]) -> str:
+    """The id of a version that a kind of training takes. Raises DatasetVersionNotFound, DatasetVersionUnsuitable."""
+    async with db.connection() as conn:
+        version = await datasets.get_version(conn, dataset_version_id)
+        dataset = await datasets.get(conn, version.dataset_id)
+    if version.form not in takes:
+        freeze_command = f"tunesmith dataset version create {dataset.name}{_OPTIONS[takes[0]]}"
+        raise DatasetVersionUnsuitable(
+            f"the version holds {version.form}, and {kind} takes {' or '.join(takes)}; freeze some with "
+            f"`{freeze_command}`",
+            dataset_version_id=dataset_version_id,
+            holds=version.form,
+            takes=", ".join(takes),
+        )
+    return version.dataset_version_id
 
 
 def _refuse_data(wish: Wish, kind: str) -> None:

@@ -19,7 +19,7 @@ from control_plane.db.connection import (
 from control_plane.db.notify import QUEUE, notify, run_topic
 from control_plane.errors import RunNotFound
 from control_plane.runs.model import Checkpoint, IllegalMove, Preview, Run, RunEvent, RunState, require_move
-from tunesmith.v1 import job_spec_pb2, run_pb2
+from tunesmith.v1 import blob_pb2, job_spec_pb2, run_pb2
 
 
 async def get(conn: Connection, run_id: str) -> Run:
@@ -118,6 +118,7 @@ async def move(
     attempt: int | None = None,
     lost_attempts: int | None = None,
     adapter_id: str | None = None,
+    model_id: str | None = None,
     final_loss: float | None = None,
     failure: run_pb2.RunFailure | None = None,
 ) -> Run:
@@ -131,8 +132,9 @@ async def move(
         WITH moved AS (
             UPDATE runs
             SET state = %(target)s, state_reason = %(reason)s, revision = revision + 1, attempt = %(attempt)s,
-                lost_attempts = %(lost_attempts)s, adapter_id = %(adapter_id)s, final_loss = %(final_loss)s,
-                failure = %(failure)s, end_time = CASE WHEN %(terminal)s THEN now() END,
+                lost_attempts = %(lost_attempts)s, adapter_id = %(adapter_id)s, model_id = %(model_id)s,
+                final_loss = %(final_loss)s, failure = %(failure)s,
+                end_time = CASE WHEN %(terminal)s THEN now() END,
                 start_time = CASE WHEN %(target)s = 'running' THEN coalesce(start_time, now()) ELSE start_time END
             WHERE run_id = %(run_id)s AND revision = %(revision)s
             RETURNING run_id, revision, attempt, state)
@@ -152,6 +154,7 @@ async def move(
         attempt=run.attempt if attempt is None else attempt,
         lost_attempts=run.lost_attempts if lost_attempts is None else lost_attempts,
         adapter_id=adapter_id,
+        model_id=model_id,
         final_loss=final_loss,
         failure=message_column(failure),
     )
@@ -255,4 +258,5 @@ def _event(row: Row) -> RunEvent:
 
 
 def _preview(row: Row) -> Preview:
-    return Preview(**{**row, "file": read_files([row["file"]])[0]})
+    read = {"file": read_message(blob_pb2.File, row["file"]), "text": row["text"] or ""}
+    return Preview(**{**row, **read})

@@ -70,11 +70,12 @@ class _Unreadable(Exception):
 
 
 async def _artefacts(blobs: Blobs, succeeded: job_event_pb2.JobSucceeded) -> Artefacts:
-    if not succeeded.adapter_files:
-        raise _Unreadable("it left no adapter")
-    missing = await blobs.missing([file.digest for file in succeeded.adapter_files])
+    if bool(succeeded.adapter_files) == bool(succeeded.model_files):
+        raise _Unreadable(f"it left {'both' if succeeded.model_files else 'neither'} of adapter and model")
+    made = "model" if succeeded.model_files else "adapter"
+    missing = await blobs.missing([file.digest for file in (*succeeded.adapter_files, *succeeded.model_files)])
     if missing:
-        raise BlobNotFound(f"its node does not have {len(missing)} of the adapter's files", digest=missing[0])
+        raise BlobNotFound(f"its node does not have {len(missing)} of the {made}'s files", digest=missing[0])
     config = await blobs.get_bytes(succeeded.training_config.digest, MAX_CONFIG_BYTES)
     report = await blobs.get_bytes(succeeded.report_json.digest, MAX_REPORT_BYTES)
     markdown = await blobs.get_bytes(succeeded.report_markdown.digest, MAX_MARKDOWN_BYTES)

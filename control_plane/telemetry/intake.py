@@ -14,6 +14,7 @@ from control_plane.telemetry.model import (
     MAX_NAME_CHARACTERS,
     MAX_NAMES,
     MAX_STEP,
+    MAX_TEXT_BYTES,
     MAX_TIME_US,
     Intake,
     LogRow,
@@ -86,34 +87,40 @@ def _problem(batch: job_event_pb2.MetricBatch, names: tuple[str, ...]) -> str | 
 def _take_logs(intake: Intake, seq: int, batch: job_event_pb2.LogBatch) -> None:
     time_us = min(max(batch.time_us, 0), MAX_TIME_US)
     stream = batch.stream if batch.stream in job_event_pb2.LogStream.values() else 0
-    intake.lines += [LogRow(seq, at, time_us, stream, _cut(storable(text))) for at, text in enumerate(batch.lines)]
+    lines = [_cut(storable(text), MAX_LINE_BYTES) for text in batch.lines]  # the node cuts there as well
+    intake.lines += [LogRow(seq, at, time_us, stream, line) for at, line in enumerate(lines)]
 
 
-def _cut(line: str) -> str:
-    """A line as long as the contract allows; the node cuts there as well."""
-    if len(line) * 4 <= MAX_LINE_BYTES:
-        return line
-    return line.encode()[:MAX_LINE_BYTES].decode(errors="ignore")
+def _cut(text: str, max_bytes: int) -> str:
+    if len(text) * 4 <= max_bytes:
+        return text
+    return text.encode()[:max_bytes].decode(errors="ignore")
 
 
 def _take_checkpoint(intake: Intake, seq: int, saved: job_event_pb2.CheckpointSaved) -> None:
     problems = spec.check(saved)
     if problems or saved.step < 0:
-        intake.losses.append(Loss(seq, 1, f"a checkpoint that breaks the contract: {_first(problems)}"))
+        intake.losses.append(
+            Loss(seq, 1, f"a checkpoint that breaks the contract: {_first(problems, 'a step below 0')}")
+        )
         return
     intake.checkpoints.append((seq, saved))
 
 
 def _take_preview(intake: Intake, seq: int, saved: job_event_pb2.PreviewSaved) -> None:
     problems = spec.check(saved)
-    if problems or saved.step < 0 or saved.prompt_index < 0 or not saved.HasField("file"):
-        intake.losses.append(Loss(seq, 1, f"a preview that breaks the contract: {_first(problems)}"))
+    if problems or saved.step < 0 or saved.prompt_index < 0 or saved.HasField("file") == bool(saved.text):
+        what = _first(problems, "a number below 0, or not one of file and text")
+        intake.losses.append(Loss(seq, 1, f"a preview that breaks the contract: {what}"))
         return
     kept = job_event_pb2.PreviewSaved()
     kept.CopyFrom(saved)
     kept.prompt = storable(saved.prompt)
+    if saved.text:
+        kept.text = _cut(storable(saved.text), MAX_TEXT_BYTES)
+        kept.duration_s = 0
     intake.previews.append((seq, kept))
 
 
-def _first(problems: Sequence[object]) -> str:
-    return storable(str(problems[0])) if problems else "a number below 0, or no file"
+def _first(problems: Sequence[object], otherwise: str) -> str:
+    return storable(str(problems[0])) if problems else otherwise

@@ -17,6 +17,7 @@ MAX_NAMES = 2_000  # metrics of a run; a trainer that invents names as it goes i
 MAX_SETS = 1_000  # combinations of them
 MAX_NAME_CHARACTERS = 200
 MAX_LINE_BYTES = 16 * 1024
+MAX_TEXT_BYTES = 64 * 1024  # of a preview; a language model writes some hundred tokens
 MAX_STEP = 2**53  # above it a step is not exact as a double, in which rollups carry it
 MAX_TIME_US = 253_402_300_799_999_999  # the end of the year 9999, the last that a Timestamp can tell
 FRAME_ROWS = 5_000  # most rows or lines of a watch's frame

@@ -199,19 +199,25 @@ async def write_checkpoint(conn: Connection, job: Job, *, seq: int, saved: job_e
 
 
 async def write_preview(conn: Connection, job: Job, *, seq: int, saved: job_event_pb2.PreviewSaved) -> list[Loss]:
-    """Store a preview whose file is a blob here. Returns what was refused."""
+    """Store a text, or a clip whose file is a blob here. Returns what was refused."""
 
     async def write(part: Sequence[job_event_pb2.PreviewSaved]) -> None:
         sql = """
-            INSERT INTO previews (run_id, attempt, step, prompt_index, prompt, seed, duration_s, file)
-            VALUES (%(run_id)s, %(attempt)s, %(step)s, %(prompt_index)s, %(prompt)s, %(seed)s, %(duration_s)s, %(file)s)
+            INSERT INTO previews (run_id, attempt, step, prompt_index, prompt, seed, duration_s, file, text)
+            VALUES (%(run_id)s, %(attempt)s, %(step)s, %(prompt_index)s, %(prompt)s, %(seed)s, %(duration_s)s, %(file)s,
+                    %(text)s)
             ON CONFLICT (run_id, attempt, step, prompt_index) DO UPDATE
-            SET prompt = excluded.prompt, seed = excluded.seed, duration_s = excluded.duration_s, file = excluded.file
+            SET prompt = excluded.prompt, seed = excluded.seed, duration_s = excluded.duration_s, file = excluded.file,
+                text = excluded.text
         """
         one = part[0]
         values = {"step": one.step, "prompt_index": one.prompt_index, "prompt": one.prompt, "seed": one.seed}
-        file = message_column(one.file)
-        await execute(conn, sql, run_id=job.run_id, attempt=job.attempt, duration_s=one.duration_s, file=file, **values)
+        made = {
+            "duration_s": one.duration_s,
+            "file": message_column(one.file if one.HasField("file") else None),
+            "text": one.text or None,
+        }
+        await execute(conn, sql, run_id=job.run_id, attempt=job.attempt, **values, **made)
 
     refused = await _write_what_fits(conn, [saved], write)
     return [Loss(seq, 1, reason) for _, reason in refused]

@@ -9,24 +9,54 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-import protovalidate
 import yaml
-from google.protobuf import json_format
+from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+from tunesmith import training_type
 from tunesmith.errors import FieldProblem, InvalidField
 from tunesmith.v1 import annotations_pb2, job_spec_pb2
 
+if TYPE_CHECKING:
+    import protovalidate
+
 M = TypeVar("M", bound=Message)
+
+_WHOLE, _REAL = ("a whole number", "whole numbers"), ("a number", "numbers")
+_VALUES = {
+    **dict.fromkeys((FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_INT64), _WHOLE),
+    **dict.fromkeys((FieldDescriptor.CPPTYPE_UINT32, FieldDescriptor.CPPTYPE_UINT64), _WHOLE),
+    **dict.fromkeys((FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT), _REAL),
+    FieldDescriptor.CPPTYPE_BOOL: ("true or false", "true or false"),
+    FieldDescriptor.CPPTYPE_STRING: ("a text", "texts"),
+}
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads plain values only, and each key once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping. Raises ConstructorError at a key that was there before."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key.value} is given twice; leave one of them out", key.start_mark
+                )
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
 
 
 def read_yaml(text: str, *, where: str) -> dict[str, Any]:
-    """The mapping that a YAML (or JSON) text holds. Raises InvalidField naming `where` and the line."""
+    """The mapping that a YAML (or JSON) text holds. Raises InvalidField naming `where` and the line.
+
+    A key that stands twice is refused, though YAML's own readers let the last one win.
+    """
     try:
-        value = yaml.safe_load(text)
+        value = _Loader(text).get_single_data()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
@@ -37,8 +67,13 @@ def read_yaml(text: str, *, where: str) -> dict[str, Any]:
 
 
 def parse(mapping: Mapping[str, Any], message: M, *, path: str = "") -> M:
-    """Fill `message` from a mapping with the contract's field names; unknown keys are refused with a suggestion."""
+    """Fill `message` from a mapping with the contract's field names; unknown keys are refused with a suggestion.
+
+    A JobSpec may also be flat: `training_type: ranking` with the settings beside it.
+    """
     kind = cast(Descriptor, message.DESCRIPTOR)
+    if isinstance(message, job_spec_pb2.JobSpec):
+        mapping = training_type.below_its_kind(mapping)
     problems = list(_misfits(mapping, kind, kind, path))
     if problems:
         raise InvalidField.of(problems)
@@ -60,8 +95,8 @@ def _plain(value: Any, kind: Descriptor) -> Any:
         field = kind.fields_by_name[str(key)]
         if field.enum_type:
             item = _whole_name(str(item), [entry.name for entry in field.enum_type.values])
-        elif field.message_type and not _is_map(field):
-            item = _plain(item, field.message_type)
+        elif _is_group(field):
+            item = _plain(item, cast(Descriptor, field.message_type))
         plain[str(key)] = item
     return plain
 
@@ -86,12 +121,32 @@ def _misfits(mapping: Mapping[str, Any], kind: Descriptor, root: Descriptor, pat
             yield FieldProblem(here, _suggestion(str(key), kind, root))
         elif field.enum_type and _whole_name(str(value), [entry.name for entry in field.enum_type.values]) is None:
             yield FieldProblem(here, f"{value!r} is not one of {', '.join(choices(field))}")
-        elif field.message_type and not _is_map(field):
+        elif _is_group(field):
             if isinstance(value, Mapping):
-                yield from _misfits(value, field.message_type, root, here)
+                yield from _misfits(value, cast(Descriptor, field.message_type), root, here)
             else:
-                known = ", ".join(field.message_type.fields_by_name)
+                known = ", ".join(cast(Descriptor, field.message_type).fields_by_name)
                 yield FieldProblem(here, f"must be a mapping of settings, such as {known}")
+        elif not field.enum_type and not _fits(value, field):
+            yield FieldProblem(here, f"must be {_kind_of_value(field)} (given: {value!r})")
+
+
+def _fits(value: Any, field: FieldDescriptor) -> bool:
+    """Whether a value can be read as what a setting wants."""
+    holder = message_factory.GetMessageClass(cast(Descriptor, field.containing_type))()
+    try:
+        json_format.ParseDict({field.name: value}, holder)
+    except json_format.ParseError:
+        return False
+    return True
+
+
+def _kind_of_value(field: FieldDescriptor) -> str:
+    """What a setting wants, in words."""
+    if field.message_type:
+        return f"a list of mappings of {', '.join(field.message_type.fields_by_name)}, texts in quotes"
+    one, many = _VALUES[field.cpp_type]
+    return f"a list of {many}" if field.is_repeated else one
 
 
 def choices(field: FieldDescriptor) -> list[str]:
@@ -111,20 +166,41 @@ def _suggestion(key: str, kind: Descriptor, root: Descriptor) -> str:
     ]
     if homes:
         return f"unknown here; it belongs under {homes[0].rpartition('.')[0] or 'the top level'}"
-    near = difflib.get_close_matches(key.replace("-", "_"), list(kind.fields_by_name), n=1, cutoff=0.6)
+    known = [*kind.fields_by_name, *([training_type.KEY] if kind.name == "JobSpec" else [])]
+    near = difflib.get_close_matches(key.replace("-", "_"), known, n=1, cutoff=0.6)
     if not near:
         near = difflib.get_close_matches(key.replace("-", "_"), [f.name for _, f in settings(root)], n=1, cutoff=0.6)
-    return f"unknown key; did you mean {near[0]}?" if near else f"unknown key; known: {', '.join(kind.fields_by_name)}"
+    return f"unknown key; did you mean {near[0]}?" if near else f"unknown key; known: {', '.join(known)}"
 
 
 def settings(kind: Descriptor, path: str = "") -> Iterator[tuple[str, FieldDescriptor]]:
-    """Every leaf setting below a message type, as (dotted path, field)."""
+    """Every leaf setting below a message type, as (dotted path, field). Lists of messages are data, not settings."""
     for field in kind.fields:
         here = f"{path}.{field.name}" if path else field.name
-        if field.message_type and not _is_map(field):
-            yield from settings(field.message_type, here)
-        else:
+        if _is_group(field):
+            yield from settings(cast(Descriptor, field.message_type), here)
+        elif not field.message_type or _is_map(field):
             yield here, field
+
+
+def leaves(message: Message) -> Iterator[tuple[str, FieldDescriptor, Message]]:
+    """Every leaf setting of a message, as (dotted path, field, the message that holds it)."""
+    for path, field in settings(cast(Descriptor, message.DESCRIPTOR)):
+        holder = message
+        for group in path.split(".")[:-1]:
+            holder = getattr(holder, group)
+        yield path, field, holder
+
+
+def in_force(message: Message) -> dict[str, Any]:
+    """The value of every leaf setting of a message by its dotted path: enums by their short names, lists as lists."""
+    found: dict[str, Any] = {}
+    for path, field, holder in leaves(message):
+        value = getattr(holder, field.name)
+        if field.enum_type:
+            value = short_name(field, cast(Any, field.enum_type).values_by_number[value].name)
+        found[path] = list(value) if field.is_repeated else value
+    return found
 
 
 def default_of(field: FieldDescriptor) -> Any:
@@ -132,6 +208,12 @@ def default_of(field: FieldDescriptor) -> Any:
     # the stubs know extensions by a type that the generated code does not use
     text: str = field.GetOptions().Extensions[cast(Any, annotations_pb2.default_json)]
     return json.loads(text) if text else None
+
+
+def conditional_defaults(field: FieldDescriptor) -> list[tuple[str, Any]]:
+    """Defaults that hold under a condition instead, as (condition, JSON value): (`dpo`, 5e-05), (`loss=…_IPO`, 10)."""
+    given = field.GetOptions().Extensions[cast(Any, annotations_pb2.default_when)]
+    return [(each.when, json.loads(each.json)) for each in given]
 
 
 def kind_of(spec: job_spec_pb2.JobSpec) -> str:
@@ -173,7 +255,7 @@ def resolve(spec: job_spec_pb2.JobSpec) -> job_spec_pb2.JobSpec:
         raise InvalidField.of(
             [FieldProblem("spec", "no kind of training; give one of supervised, dpo, ranking, tiny_lm")]
         )
-    _fill(getattr(resolved, kind))
+    fill(getattr(resolved, kind), kind=kind)
     problems = check(resolved, path="spec")
     body = getattr(resolved, kind)
     if "adapter" in body.DESCRIPTOR.fields_by_name and not body.adapter.base_model:
@@ -184,20 +266,32 @@ def resolve(spec: job_spec_pb2.JobSpec) -> job_spec_pb2.JobSpec:
     return resolved
 
 
-def _fill(message: Message) -> None:
-    for field in message.DESCRIPTOR.fields:
+def fill(message: Message, *, kind: str = "") -> None:
+    """Put the contract's default where nothing was given. kind: of training, which some defaults depend on.
+
+    A default that depends on another setting looks at one that stands before it in the contract.
+    """
+    for field in cast(Sequence[FieldDescriptor], message.DESCRIPTOR.fields):
         if field.message_type and not field.is_repeated:
             getattr(message, field.name).SetInParent()
-            _fill(getattr(message, field.name))
+            fill(getattr(message, field.name), kind=kind)
             continue
-        default = default_of(cast(FieldDescriptor, field))
         given = message.HasField(field.name) if field.has_presence else bool(getattr(message, field.name))
+        default = _default_in(message, field, kind)
         if default is not None and not given:
             json_format.ParseDict({field.name: default}, message)
 
 
+def _default_in(message: Message, field: FieldDescriptor, kind: str) -> Any:
+    values = json_format.MessageToDict(message, preserving_proto_field_name=True)
+    holding = {kind, *(f"{name}={value}" for name, value in values.items())}
+    return next((value for when, value in conditional_defaults(field) if when in holding), default_of(field))
+
+
 def check(message: Message, *, path: str = "") -> list[FieldProblem]:
     """The fields of `message` that break the contract's rules, with value and range."""
+    import protovalidate  # with CEL, too heavy for a help text
+
     return [_problem(violation, path) for violation in protovalidate.collect_violations(message)]
 
 
@@ -211,6 +305,11 @@ def _problem(violation: protovalidate.Violation, prefix: str) -> FieldProblem:
     value = getattr(violation, "field_value", None)
     shown = f" (given: {value!r:.80})" if isinstance(value, (int, float, str)) else ""
     return FieldProblem(path or "request", f"{violation.proto.message}{shown}")
+
+
+def _is_group(field: FieldDescriptor) -> bool:
+    """Whether a field holds settings of its own."""
+    return bool(field.message_type) and not field.is_repeated
 
 
 def _is_map(field: FieldDescriptor) -> bool:

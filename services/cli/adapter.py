@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from services.cli.adapter_export import export, lineage
 from services.cli.commands import LazyGroup, session_of
 from services.cli.completion import ADAPTERS, EXPERIMENTS
 from services.cli.labels import changed, labels_of
@@ -19,23 +20,31 @@ COLUMNS = (
     Column("final_loss", lambda one: one.final_loss),
     Column("run_id", lambda one: one.run_id),
     Column("create_time", lambda one: one.create_time),
+    Column("start_adapter_id", lambda one: one.start_adapter_id, wide=True),
     Column("dataset_version_id", lambda one: one.dataset_version_id, wide=True),
 )
 
 
 @click.group(cls=LazyGroup)
 def adapter() -> None:
-    """List, label and pull what runs have trained. An adapter is named by id, prefix, `name@version` or name."""
+    """List, label, pull and export what runs have trained. ADAPTER is an id, a prefix, `name@version` or a name."""
+
+
+adapter.add_command(export)
+adapter.add_command(lineage)
 
 
 @adapter.command("list")
 @click.option("--experiment", default="", shell_complete=EXPERIMENTS, help="Only of this experiment.")
 @click.option("--name", default="", help="Only with this name.")
+@click.option(
+    "--start-adapter", default="", shell_complete=ADAPTERS, help="Only those that were trained from this one."
+)
 @limit_options
 @click.pass_context
-def list_(ctx: click.Context, experiment: str, name: str, limit: int, every: bool) -> None:
+def list_(ctx: click.Context, experiment: str, name: str, start_adapter: str, limit: int, every: bool) -> None:
     """List adapters, newest first."""
-    from tunesmith.client.names import resolve_experiment
+    from tunesmith.client.names import resolve_adapter, resolve_experiment
     from tunesmith.v1 import adapter_pb2
 
     session = session_of(ctx)
@@ -43,6 +52,8 @@ def list_(ctx: click.Context, experiment: str, name: str, limit: int, every: boo
         request = adapter_pb2.ListAdaptersRequest(name=name)
         if experiment:
             request.experiment_id = resolve_experiment(client, experiment)
+        if start_adapter:
+            request.start_adapter_id = resolve_adapter(client, start_adapter)
         show_list(session, client.adapters.ListAdapters, request, COLUMNS, limit=limit, every=every)
 
 

@@ -98,6 +98,13 @@ def _adapters(client: Client, typed: str) -> Iterator[tuple[str, str]]:
         yield one.adapter_id if typed.startswith("adp_") else f"{one.name}@{one.version}", one.base_model
 
 
+def _models(client: Client, typed: str) -> Iterator[tuple[str, str]]:
+    from tunesmith.v1 import model_pb2
+
+    for one in _recent(client.models.ListModels, model_pb2.ListModelsRequest()):
+        yield one.model_id if typed.startswith("mdl_") else f"{one.name}@{one.version}", f"loss {one.best_loss:.4g}"
+
+
 def _nodes(client: Client, typed: str) -> Iterator[tuple[str, str]]:
     from tunesmith.v1 import node_pb2
 
@@ -109,4 +116,5 @@ RUNS = completer(_runs)
 EXPERIMENTS = completer(_experiments)
 DATASETS = completer(_datasets)
 ADAPTERS = completer(_adapters)
+MODELS = completer(_models)
 NODES = completer(_nodes)

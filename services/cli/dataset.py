@@ -1,4 +1,4 @@
-"""`tunesmith dataset`: rated clips, and frozen versions of them."""
+"""`tunesmith dataset`: rated and compared clips, and what is frozen of them."""
 
 from __future__ import annotations
 
@@ -6,19 +6,24 @@ import shlex
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from services.cli.commands import LazyGroup, LocalCommand, session_of
 from services.cli.completion import DATASETS
-from services.cli.confirm import confirm
 from services.cli.listing import limit_options, show_list
 from services.cli.output import Column
+from services.cli.version_words import holding
+
+if TYPE_CHECKING:
+    from tunesmith.v1.dataset_pb2 import Comparison
 
 COLUMNS = (
     Column("dataset_id", lambda one: one.dataset_id),
     Column("name", lambda one: one.name),
     Column("samples", lambda one: one.sample_count),
+    Column("comparisons", lambda one: one.comparison_count),
     Column("description", lambda one: one.description),
     Column("create_time", lambda one: one.create_time),
 )
@@ -32,25 +37,24 @@ SAMPLE_COLUMNS = (
     Column("tags", lambda one: [f"{key}={value}" for key, value in sorted(one.tags.items())]),
     Column("audio_digest", lambda one: one.audio_digest, wide=True),
 )
-VERSION_COLUMNS = (
-    Column("dataset_version_id", lambda one: one.dataset_version_id),
-    Column("dataset_id", lambda one: one.dataset_id),
-    Column("number", lambda one: one.number),
-    Column("min_rating", lambda one: one.min_rating if one.HasField("min_rating") else ""),
-    Column("samples", lambda one: one.sample_count),
+COMPARISON_COLUMNS = (
+    Column("comparison_id", lambda one: one.comparison_id),
+    Column("order", lambda one: in_order(one)),
+    Column("prompt", lambda one: one.prompt),
     Column("create_time", lambda one: one.create_time),
-    Column("digest", lambda one: one.digest, wide=True),
+    Column("clips", lambda one: [f"{clip.audio_digest}:{clip.rank}" for clip in one.clips], wide=True),
 )
 
 
 @click.group(
     cls=LazyGroup,
     members={
-        "import": ("services.cli.dataset_import:import_", "Check, upload and add the rows of a JSONL or CSV file.")
+        "import": ("services.cli.dataset_import:import_", "Check, upload and add the rows of a JSONL or CSV file."),
+        "version": ("services.cli.dataset_version:version", "Freeze clips, pairs or ranked lists of a data set."),
     },
 )
 def dataset() -> None:
-    """Import rated clips and freeze versions of them. A data set is named by id, prefix or name."""
+    """Import rated and compared clips and freeze versions of them. A data set is named by id, prefix or name."""
 
 
 @dataset.command()
@@ -116,6 +120,30 @@ def samples(ctx: click.Context, source: str, limit: int, every: bool) -> None:
 
 
 @dataset.command()
+@click.argument("dataset", shell_complete=DATASETS)
+@limit_options
+@click.pass_context
+def comparisons(ctx: click.Context, dataset: str, limit: int, every: bool) -> None:
+    """List the comparisons of a data set, in the order they were added: which clip was liked better, best first."""
+    from tunesmith.client.names import resolve_dataset
+    from tunesmith.v1 import dataset_pb2
+
+    session = session_of(ctx)
+    with session.client() as client:
+        request = dataset_pb2.ListComparisonsRequest(dataset_id=resolve_dataset(client, dataset))
+        show_list(session, client.datasets.ListComparisons, request, COMPARISON_COLUMNS, limit=limit, every=every)
+
+
+def in_order(comparison: Comparison) -> str:
+    """`3fa2c1d0 > 11bc09ef = 77aa2b3c`: clips by the beginning of their digests, best first, `=` between tied ones."""
+    text, before = "", 0
+    for clip in comparison.clips:
+        text += (" = " if clip.rank == before else " > ") if text else ""
+        text, before = text + clip.audio_digest[:8], clip.rank
+    return text
+
+
+@dataset.command()
 @click.argument("version", metavar="VERSION")
 @click.option("--to", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file, not stdout.")
 @click.pass_context
@@ -134,16 +162,11 @@ def export(ctx: click.Context, version: str, file: Path | None) -> None:
         found = client.datasets.GetDatasetVersion(request).dataset_version
         if file is not None:
             download_blob(client, found.digest, file)
-            session.out.note(f"{found.sample_count} samples of {found.dataset_version_id} written to {file}")
+            session.out.note(f"{holding(found)} ({found.dataset_version_id}) written to {file}")
             return
         with tempfile.TemporaryDirectory() as folder:
             whole = download_blob(client, found.digest, Path(folder) / "version.jsonl")
             sys.stdout.buffer.write(whole.read_bytes())
-
-
-@dataset.group(cls=LazyGroup)
-def version() -> None:
-    """Freeze the samples of a data set; runs train on frozen versions. Named by dsv_… or NAME@NUMBER."""
 
 
 @dataset.command("make-demo", cls=LocalCommand)
@@ -160,76 +183,5 @@ def make_demo(ctx: click.Context, folder: Path) -> None:
 
     session = session_of(ctx)
     rated = write_demo(folder, seed=0)
-    session.out.pairs([("rated", rated)])
+    session.out.facts([("rated", rated)])
     session.out.note(f"next: tunesmith dataset import {shlex.quote(str(rated))} --to NAME")
-
-
-@version.command("create")
-@click.argument("dataset", shell_complete=DATASETS)
-@click.option("--min-rating", type=float, default=None, help="Lowest rating to let in, 1 to 5.")
-@click.pass_context
-def create_version(ctx: click.Context, dataset: str, min_rating: float | None) -> None:
-    """Freeze the samples that pass the filter. Exit code 4: none does."""
-    from tunesmith.client.names import resolve_dataset
-    from tunesmith.v1 import dataset_pb2
-
-    session = session_of(ctx)
-    with session.client() as client:
-        request = dataset_pb2.CreateDatasetVersionRequest(
-            dataset_id=resolve_dataset(client, dataset), min_rating=min_rating
-        )
-        response = client.datasets.CreateDatasetVersion(request)
-    made = response.dataset_version
-    session.out.response(response, made)
-    session.out.note(f"next: tunesmith run submit --experiment NAME --dataset-version {made.dataset_version_id}")
-
-
-@version.command("list")
-@click.argument("dataset", required=False, shell_complete=DATASETS)
-@limit_options
-@click.pass_context
-def list_versions(ctx: click.Context, dataset: str | None, limit: int, every: bool) -> None:
-    """List the versions of a data set, or of all, newest first."""
-    from tunesmith.client.names import resolve_dataset
-    from tunesmith.v1 import dataset_pb2
-
-    session = session_of(ctx)
-    with session.client() as client:
-        request = dataset_pb2.ListDatasetVersionsRequest()
-        if dataset:
-            request.dataset_id = resolve_dataset(client, dataset)
-        show_list(session, client.datasets.ListDatasetVersions, request, VERSION_COLUMNS, limit=limit, every=every)
-
-
-@version.command("get")
-@click.argument("version", metavar="VERSION")
-@click.pass_context
-def get_version(ctx: click.Context, version: str) -> None:
-    """Show one version."""
-    from tunesmith.client.names import resolve_dataset_version
-    from tunesmith.v1 import dataset_pb2
-
-    session = session_of(ctx)
-    with session.client() as client:
-        request = dataset_pb2.GetDatasetVersionRequest(dataset_version_id=resolve_dataset_version(client, version))
-        response = client.datasets.GetDatasetVersion(request)
-    session.out.response(response, response.dataset_version)
-
-
-@version.command("delete")
-@click.argument("version", metavar="VERSION")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@click.pass_context
-def delete_version(ctx: click.Context, version: str, yes: bool) -> None:
-    """Delete a version that nothing uses. Exit code 4: runs or adapters use it; the message names them."""
-    from tunesmith.client.names import resolve_dataset_version
-    from tunesmith.v1 import dataset_pb2
-
-    session = session_of(ctx)
-    with session.client() as client:
-        version_id = resolve_dataset_version(client, version)
-        confirm("delete the data set version", version_id, yes=yes)
-        request = dataset_pb2.DeleteDatasetVersionRequest(dataset_version_id=version_id)
-        response = client.datasets.DeleteDatasetVersion(request)
-    session.out.response(response)
-    session.out.note(f"{version_id} is deleted; its samples are still in the data set")

@@ -6,17 +6,19 @@ Live drawing on anything but a terminal would print nothing until the end, so a 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 from services.cli.output import Output, enum_text, text_of
-from services.cli.progress import Progress, Row, clock, rows_of
+from services.cli.progress import DETAILS, Progress, Row, clock, rows_of, validated
 from services.cli.terminal import escape
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from tunesmith.v1.job_event_pb2 import MetricBatch
+    from tunesmith.v1.job_event_pb2 import JobStarted, MetricBatch
+    from tunesmith.v1.model_pb2 import Model
     from tunesmith.v1.run_pb2 import Run
 
 REDRAWS_PER_S = 8
@@ -76,6 +78,18 @@ class LineDisplay:
     ) -> None: ...
 
 
+def run_of(started: JobStarted) -> Run:
+    """A training in the foreground as a display knows it: a run that trains, without an id."""
+    from tunesmith.v1 import run_pb2
+
+    return run_pb2.Run(
+        state=run_pb2.RUN_STATE_RUNNING,
+        step=started.resumed_step,
+        total_steps=started.total_steps,
+        total_epochs=started.total_epochs,
+    )
+
+
 def row_facts(row: Row, progress: Progress) -> list[tuple[str, object]]:
     """What a plain line says about a row."""
     where: list[tuple[str, object]] = [("step", row.step)]
@@ -83,17 +97,23 @@ def row_facts(row: Row, progress: Progress) -> list[tuple[str, object]]:
         where.append(("total_steps", progress.total_steps))
     if progress.epoch:
         where.append(("epoch", f"{progress.epoch}/{progress.total_epochs}"))
-    return where + [(name, value) for name, value in row.values.items() if name != "epoch"]
+    left_out = ("epoch", *DETAILS, *(f"eval_{name}" for name in DETAILS))
+    return where + [(name, value) for name, value in row.values.items() if name not in left_out]
 
 
 class LiveDisplay:
-    """A bar and a line of figures that stay in place; what is printed meanwhile scrolls above them."""
+    """A bar and a line of figures that stay in place; what is printed meanwhile scrolls above them.
 
-    def __init__(self, out: Output, title: str) -> None:
+    tells_validations: keep a line of each; not where the training itself tells its epochs.
+    """
+
+    def __init__(self, out: Output, title: str, *, tells_validations: bool = True) -> None:
         from rich.live import Live
 
         self._title = title
+        self._tells_validations = tells_validations
         self._progress = Progress()
+        self._begun_at: int | None = None  # the step when this began to follow; what was validated before is history
         console = out.console()
         self._live = Live(
             console=console,
@@ -105,16 +125,24 @@ class LiveDisplay:
 
     def run(self, run: Run) -> None:
         """Show the state."""
+        self._begun_at = run.step if self._begun_at is None else self._begun_at
         self._progress.see_run(run)
 
     def metrics(self, batch: MetricBatch) -> None:
-        """Show the last row."""
+        """Show the last row; what a validation has found stays above the bar."""
         for row in rows_of(batch):
             self._progress.see_row(row)
+            is_new = self._tells_validations and self._begun_at is not None and row.step > self._begun_at
+            if is_new and (found := validated(row)):
+                self.say(found)
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
         self._live.console.print(escape(text))
+
+    def retitle(self, title: str) -> None:
+        """Name what is worked on."""
+        self._title = title
 
     def _drawn(self) -> RenderableType:
         from rich.console import Group
@@ -151,30 +179,49 @@ class LiveDisplay:
         self._live.stop()
 
 
-def display_for(out: Output, title: str) -> Display:
+def display_for(out: Output, title: str, *, tells_validations: bool = True) -> Display:
     """The display that fits where the command writes."""
-    return LiveDisplay(out, title) if out.for_people else LineDisplay(out)
+    return LiveDisplay(out, title, tells_validations=tells_validations) if out.for_people else LineDisplay(out)
 
 
-def show_outcome(out: Output, run: Run) -> None:
-    """The last words about a run that has ended: what came of it, and what to do next."""
+def show_outcome(out: Output, run: Run, model: Model | None = None) -> None:
+    """The last words about a run that has ended: what came of it, and what to do next. model: what it has made."""
     if out.format != "table":
         return
     state = enum_text(run, "state")
     facts = [("run_id", run.run_id), ("state", state), ("step", run.step), ("adapter_id", run.adapter_id)]
-    if run.HasField("final_loss"):
+    if model:
+        facts += [("model", f"{model.name}@{model.version}"), ("best_loss", model.best_loss)]
+    elif run.HasField("final_loss"):
         facts.append(("final_loss", run.final_loss))
     out.pairs((key, value) for key, value in facts if text_of(value))
     if state == "SUCCEEDED":
-        out.note(f"next: tunesmith run report {run.run_id}\n      tunesmith adapter pull {run.adapter_id}")
+        out.note(_next([f"tunesmith run report {run.run_id}", *_uses(run, model)]))
     elif state == "FAILED":
-        for line in run.failure.stderr_tail.splitlines()[-20:]:
-            print(f"  | {escape(line)}", file=sys.stderr)
-        print(f"error[{run.failure.reason}]: {escape(run.failure.message)}", file=sys.stderr)
-        out.note(
-            f"next: tunesmith run logs {run.run_id}\n"
-            f"      tunesmith run checkpoints {run.run_id}   # and where there is one:\n"
-            f"      tunesmith run resume {run.run_id}"
-        )
+        failure = run.failure
+        for line in failure.stderr_tail.splitlines()[-20:]:
+            if line != f"{failure.reason}: {failure.message}":
+                print(f"  | {escape(line)}", file=sys.stderr)
+        print(f"error[{failure.reason}]: {escape(failure.message)}", file=sys.stderr)
+        resuming = [
+            f"tunesmith run checkpoints {run.run_id}   # and where there is one:",
+            f"tunesmith run resume {run.run_id}",
+        ]
+        out.note(_next([f"tunesmith run logs {run.run_id}", *(resuming if run.step else [])]))
     elif state == "CANCELLED":
         out.note(f"next: tunesmith run resume {run.run_id}")
+
+
+def _next(commands: Sequence[str]) -> str:
+    """What to type next, a line each."""
+    return "next: " + "\n      ".join(commands)
+
+
+def _uses(run: Run, model: Model | None) -> list[str]:
+    """What to type to use what a run has made."""
+    if not model:
+        return [f"tunesmith adapter pull {run.adapter_id}"]
+    from services.cli.lm_use import command_to_try
+
+    downloaded = f"{model.name}-v{model.version}"
+    return [f"tunesmith model download {model.name}@{model.version}", command_to_try(downloaded)]

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import click
 
+from services.cli import lm_submit
 from services.cli.commands import LazyGroup, session_of
 from services.cli.completion import DATASETS, EXPERIMENTS
 from services.cli.labels import changed, label_option, labels_of
 from services.cli.listing import limit_options, show_list
 from services.cli.output import Column
-from services.cli.settings_input import read_mapping, set_option, spec_of
+from services.cli.settings_input import read_mapping, set_option, spec_of, training_type_option
+from services.cli.start_adapter import settle_start_adapter
 
 COLUMNS = (
     Column("experiment_id", lambda one: one.experiment_id),
@@ -25,7 +27,8 @@ _settings_file = click.option(
     "--settings",
     "file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="YAML file with the settings that its runs start from, such as `supervised: {training: {epochs: 3}}`.",
+    help="YAML with the settings that its runs start from, such as `training_type: ranking, training: {epochs: 3}`; "
+    "for tiny_lm its corpus_path, too, relative to the file.",
 )
 
 
@@ -39,6 +42,7 @@ def experiment() -> None:
 @click.option("--description", default="", help="What it is about.")
 @click.option("--dataset", default="", shell_complete=DATASETS, help="Data set that its runs use, by name or id.")
 @_settings_file
+@training_type_option
 @set_option
 @label_option
 @click.pass_context
@@ -48,6 +52,7 @@ def create(
     description: str,
     dataset: str,
     file: Path | None,
+    training_type: str | None,
     assignments: tuple[str, ...],
     labels: tuple[str, ...],
 ) -> None:
@@ -60,14 +65,19 @@ def create(
 
     session = session_of(ctx)
     wanted = experiment_pb2.Experiment(name=name, description=description, labels=labels_of(labels))
-    if file or assignments:
-        wanted.default_spec.CopyFrom(spec_of(read_mapping(file), assignments))
+    mapping, texts = lm_submit.below_its_kind(read_mapping(file), training_type, file=file, note=session.out.note)
+    if file or training_type or assignments:
+        wanted.default_spec.CopyFrom(spec_of(mapping, assignments))
     with session.client() as client:
+        settle_start_adapter(client, wanted.default_spec)
+        lm_submit.settle_corpus(client, wanted.default_spec, texts)
         if dataset:
             wanted.dataset_id = resolve_dataset(client, dataset)
         response = client.experiments.CreateExperiment(experiment_pb2.CreateExperimentRequest(experiment=wanted))
     session.out.response(response, response.experiment)
-    session.out.note(f"next: tunesmith run submit --experiment {name} --base-model facebook/musicgen-small")
+    is_of_music = not wanted.default_spec.HasField("tiny_lm")
+    needed = " --base-model facebook/musicgen-small" if is_of_music else "" if texts else " --corpus-path TEXTS"
+    session.out.note(f"next: tunesmith run submit --experiment {name}{needed}")
 
 
 @experiment.command("list")
@@ -103,6 +113,7 @@ def get(ctx: click.Context, experiment: str) -> None:
 @click.option("--description", default=None, help="What it is about.")
 @click.option("--dataset", default=None, shell_complete=DATASETS, help="Data set that its runs use; '' for none.")
 @_settings_file
+@training_type_option
 @set_option
 @label_option
 @click.pass_context
@@ -112,12 +123,14 @@ def update(
     description: str | None,
     dataset: str | None,
     file: Path | None,
+    training_type: str | None,
     assignments: tuple[str, ...],
     labels: tuple[str, ...],
 ) -> None:
     """Change an experiment; what is not given stays.
 
-    --settings replaces the settings, --set changes single ones. Exit code 4: somebody else changed it meanwhile.
+    --settings and another --training-type replace the settings, --set changes single ones. Exit code 4: somebody else
+    changed it meanwhile.
     """
     from tunesmith import spec
     from tunesmith.client.names import resolve_dataset, resolve_experiment
@@ -134,8 +147,14 @@ def update(
         if dataset is not None:
             wanted.dataset_id = resolve_dataset(client, dataset) if dataset else ""
             paths.append("dataset_id")
-        if file or assignments:
-            given = spec_of(read_mapping(file), assignments)
+        if file or training_type or assignments:
+            before = spec.kind_of(wanted.default_spec)
+            mapping, texts = lm_submit.below_its_kind(
+                read_mapping(file), training_type, file=file, note=session.out.note, otherwise=before
+            )
+            given = spec_of(mapping, assignments)
+            settle_start_adapter(client, given)
+            lm_submit.settle_corpus(client, given, texts)
             wanted.default_spec.CopyFrom(given if file else spec.merge(wanted.default_spec, given))
             paths.append("default_spec")
         if labels:
@@ -144,7 +163,9 @@ def update(
             wanted.labels.update(after)
             paths.append("labels")
         if not paths:
-            raise click.UsageError("nothing to change; give --description, --dataset, --settings, --set or --label")
+            raise click.UsageError(
+                "nothing to change; give --description, --dataset, --settings, --training-type, --set or --label"
+            )
         update_request = experiment_pb2.UpdateExperimentRequest(experiment=wanted)
         update_request.update_mask.paths.extend(paths)
         response = client.experiments.UpdateExperiment(update_request)

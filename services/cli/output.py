@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from tunesmith.v1.adapter_pb2 import GetAdapterReportResponse
+    from tunesmith.v1.model_pb2 import GetModelReportResponse
     from tunesmith.v1.run_pb2 import GetRunReportResponse
 
 FORMATS = ("table", "json", "jsonl")
@@ -102,7 +103,17 @@ class Output:
             for key, value in facts:
                 print(f"{key}={quoted(value)}")
 
-    def report(self, response: GetRunReportResponse | GetAdapterReportResponse) -> None:
+    def document(self, parts: Mapping[str, object]) -> None:
+        """The answers of several calls as one JSON document, messages in it as proto JSON."""
+        from google.protobuf.message import Message
+
+        plain = {
+            key: json.loads(to_json(part, indent=None)) if isinstance(part, Message) else part
+            for key, part in parts.items()
+        }
+        print(json.dumps(plain, indent=2 if self.format == "json" else None), file=self.answers, flush=True)
+
+    def report(self, response: GetRunReportResponse | GetAdapterReportResponse | GetModelReportResponse) -> None:
         """A report: Markdown for people, the response for programs."""
         if self.format == "table":
             print(escape(response.markdown, keep="\n\t").rstrip())
@@ -126,6 +137,13 @@ class Output:
     def pairs(self, facts: Iterable[tuple[str, object]]) -> None:
         """One `key=value` line."""
         print(" ".join(f"{key}={quoted(text_of(value))}" for key, value in facts), file=self.answers, flush=True)
+
+    def facts(self, facts: Iterable[tuple[str, object]]) -> None:
+        """What a command did that is the answer of no call: one `key=value` line, or a JSON object."""
+        if self.format == "table":
+            self.pairs(facts)
+        else:
+            self.document({key: value if isinstance(value, (bool, int, float)) else str(value) for key, value in facts})
 
     def _table(self, entries: Sequence[Message], columns: Sequence[Column]) -> None:
         from rich.table import Table
@@ -264,6 +282,8 @@ def flatten(message: Message, path: str = "") -> Iterator[tuple[str, object]]:
             for index, item in enumerate(value):
                 yield from flatten(item, f"{here}[{index}]")
         elif field.message_type and not hasattr(value, "ToDatetime"):
+            if field.containing_oneof and not value.ListFields():
+                yield here, "all defaults"  # what was chosen, such as a kind of training, with nothing further said
             yield from flatten(value, here)
         elif field.enum_type and not field.is_repeated:
             yield here, enum_text(message, field.name)

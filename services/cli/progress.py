@@ -15,6 +15,27 @@ if TYPE_CHECKING:
 
 SPEED_S = 30.0  # the speed is that of this many last seconds
 
+# What a status line shows of the metrics, in its order, and by what word.
+FIGURES = {
+    "loss": "loss",
+    "eval_loss": "val",
+    "rewards/margin": "margin",
+    "rewards/accuracy": "acc",
+    "eval_rewards/accuracy": "val acc",
+    "rank/kendall_tau": "tau",
+    "eval_rank/kendall_tau": "val tau",
+}
+OPTIMISER = {"learning_rate": "lr", "grad_norm": "grad"}  # gives way where there are preferences to show
+_VALIDATED = {
+    "eval_loss": "loss",
+    "eval_rewards/margin": "margin",
+    "eval_rewards/accuracy": "accuracy",
+    "eval_rank/kendall_tau": "Kendall tau",
+    "eval_rank/pair_accuracy": "pair accuracy",
+}
+# Halves of a margin: told by `run metrics`, too many for a line.
+DETAILS = ("rewards/chosen", "rewards/rejected", "logps/chosen", "logps/rejected")
+
 
 class Row(NamedTuple):
     """One step's metrics."""
@@ -105,8 +126,8 @@ class Progress:
             shown["epoch"] = f"{self.epoch}/{self.total_epochs}"
         if self.total_steps:
             shown["step"] = f"{self.step}/{self.total_steps}"
-        names = {"loss": "loss", "eval_loss": "val", "learning_rate": "lr", "grad_norm": "grad"}
-        for name, label in names.items():
+        preferences = any("/" in name for name in self.metrics)
+        for name, label in (FIGURES if preferences else FIGURES | OPTIMISER).items():
             if name in self.metrics:
                 shown[label] = f"{self.metrics[name]:.{4 if 'loss' in name else 3}g}"
         if "loss" in shown and self.trend:
@@ -114,6 +135,12 @@ class Progress:
         if self.steps_per_s:
             shown["steps/s"] = f"{self.steps_per_s:.3g}"
         return shown
+
+
+def validated(row: Row) -> str:
+    """`validation at step 40: loss 0.612, accuracy 0.8`; empty for a row of a training step."""
+    found = [f"{label} {row.values[name]:.4g}" for name, label in _VALIDATED.items() if name in row.values]
+    return f"validation at step {row.step}: {', '.join(found)}" if found else ""
 
 
 def clock(seconds: float) -> str:

@@ -30,6 +30,7 @@ COLUMNS = (
     Column("create_time", lambda run: run.create_time),
     Column("experiment_id", lambda run: run.experiment_id, wide=True),
     Column("adapter_id", lambda run: run.adapter_id, wide=True),
+    Column("model_id", lambda run: run.model_id, wide=True),
     Column("attempt", lambda run: run.attempt, wide=True),
 )
 EVENT_COLUMNS = (
@@ -56,6 +57,13 @@ PREVIEW_COLUMNS = (
     Column("prompt", lambda one: one.prompt),
     Column("seed", lambda one: one.seed, wide=True),
     Column("digest", lambda one: one.file.digest, wide=True),
+)
+TEXT_COLUMNS = (
+    Column("step", lambda one: one.step),
+    Column("prompt_index", lambda one: one.prompt_index),
+    Column("prompt", lambda one: one.prompt, wide=True),  # the text begins with it
+    Column("text", lambda one: one.text),
+    Column("seed", lambda one: one.seed, wide=True),
 )
 
 
@@ -130,9 +138,16 @@ def cancel(ctx: click.Context, run_id: str, wait: bool) -> int:
         if wait:
             for frame in watch_run(client, run_id, on_gap=session.gap):
                 response.run.CopyFrom(frame.run)
+        ended = response.run.state == run_pb2.RUN_STATE_CANCELLED
+        resumable = (
+            ended
+            and client.runs.ListCheckpoints(run_pb2.ListCheckpointsRequest(run_id=run_id, page_size=1)).checkpoints
+        )
     _tell(ctx, response, response.run)
-    verb = "resume" if response.run.state == run_pb2.RUN_STATE_CANCELLED else "watch"
-    session.out.note(f"next: tunesmith run {verb} {run_id}")
+    if ended and not resumable:
+        session.out.note("there is no checkpoint to go on from; submit it again to begin anew")
+    else:
+        session.out.note(f"next: tunesmith run {'resume' if ended else 'watch'} {run_id}")
     return exit_code_of_run(response.run) if wait else 0
 
 
@@ -222,14 +237,14 @@ def checkpoints(ctx: click.Context, run_id: str, limit: int, every: bool) -> Non
 @run.command()
 @run_argument
 @click.option(
-    "--to", "folder", type=click.Path(file_okay=False, path_type=Path), help="Read the WAV files into this folder."
+    "--to", "folder", type=click.Path(file_okay=False, path_type=Path), help="Write WAV files or texts to this folder."
 )
 @limit_options
 @click.pass_context
 def previews(ctx: click.Context, run_id: str, folder: Path | None, limit: int, every: bool) -> None:
-    """List the audio that a run has generated, or read it: step 0 is the base model.
+    """List what a run has generated, audio or text, or read it: step 0 is the base model.
 
-    With --to, prints the path of each WAV file; an interrupted download goes on where it stopped.
+    With --to, prints the path of each file; an interrupted download goes on where it stopped.
     """
     from services.cli.previews import fetch_previews
     from tunesmith.client.lists import read_list
@@ -238,11 +253,14 @@ def previews(ctx: click.Context, run_id: str, folder: Path | None, limit: int, e
 
     session = session_of(ctx)
     with session.client() as client:
-        request = run_pb2.ListPreviewsRequest(run_id=resolve_run(client, run_id))
+        run_id = resolve_run(client, run_id)
+        is_text = client.runs.GetRun(run_pb2.GetRunRequest(run_id=run_id)).run.spec.HasField("tiny_lm")
+        columns = TEXT_COLUMNS if is_text else PREVIEW_COLUMNS
+        request = run_pb2.ListPreviewsRequest(run_id=run_id)
         if folder is None:
-            show_list(session, client.runs.ListPreviews, request, PREVIEW_COLUMNS, limit=limit, every=every)
+            show_list(session, client.runs.ListPreviews, request, columns, limit=limit, every=every)
             return
         response = read_list(client.runs.ListPreviews, request, limit=None if every else limit)
-        columns = (Column("path", lambda one: paths[one.step, one.prompt_index, one.attempt]), *PREVIEW_COLUMNS)
         paths = fetch_previews(client, response.previews, folder)
-        session.out.entries(response, response.previews, columns)
+        where = Column("path", lambda one: paths[one.step, one.prompt_index, one.attempt])
+        session.out.entries(response, response.previews, (where, *columns))

@@ -2,82 +2,121 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from services.cli import lm_corpus, lm_submit
 from services.cli.commands import ClientCommand, session_of
-from services.cli.completion import DATASETS, EXPERIMENTS
+from services.cli.completion import ADAPTERS, DATASETS, EXPERIMENTS
 from services.cli.labels import label_option, labels_of
+from services.cli.lm_settings import KIND as LANGUAGE_MODEL
+from services.cli.lm_settings import TEXT_OR_SOURCE
 from services.cli.output import enum_text
-from services.cli.settings_input import given_flags, read_mapping, set_option, setting_flags, spec_of
+from services.cli.run_version import choose_version, from_preferences, in_words, settle_version
+from services.cli.setting_flags import given_flags, setting_flags
+from services.cli.settings_input import (
+    DEFAULT_KIND,
+    read_mapping,
+    set_option,
+    spec_of,
+    training_type_option,
+)
+from services.cli.start_adapter import settle_start_adapter
 from tunesmith.errors import FieldProblem, InvalidField
 
 if TYPE_CHECKING:
+    from services.cli.lm_corpus import Text
+    from services.cli.session import Session
     from tunesmith.client.client import Client
+    from tunesmith.v1.job_spec_pb2 import JobSpec
     from tunesmith.v1.run_pb2 import CreateRunRequest
 
-# Keys of the file beside the kinds of training; the first five are flags too.
-KEYS = ("experiment", "dataset", "dataset_version", "min_rating", "display_name", "priority", "labels")
+# Keys of the file beside the settings; all are flags too.
+KEYS = (
+    "experiment",
+    "dataset",
+    "dataset_version",
+    "min_rating",
+    "start_adapter",
+    "display_name",
+    "priority",
+    "labels",
+)
 
 
 @click.command(cls=ClientCommand)
 @click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--experiment", shell_complete=EXPERIMENTS, help="The experiment, by name or id.")
-@click.option("--dataset", shell_complete=DATASETS, help="Train on this data set's newest version.")
+@click.option("--dataset", shell_complete=DATASETS, help="Train on this data set's newest version that fits.")
 @click.option("--dataset-version", metavar="VERSION", help="Train on this version: dsv_… or NAME@NUMBER.")
-@click.option("--min-rating", type=float, help="Freeze a version with this lowest rating, 1 to 5.")
+@click.option("--min-rating", type=float, help="Freeze a version with this lowest rating, 1 to 5; for supervised.")
+@click.option(
+    "--start-adapter",
+    metavar="ADAPTER",
+    shell_complete=ADAPTERS,
+    help="Registered adapter to start from: id, prefix, NAME@VERSION or name. It is the reference of dpo and ranking.",
+)
+@click.option(
+    "--corpus-path",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="tiny_lm: text file, or folder of .txt files; names such as en.txt or es/quijote.txt tell the language. "
+    "Repeatable.",
+)
 @click.option("--display-name", "--name", "display_name", help="What to call the run.")
 @click.option("--priority", type=int, help="Higher is served first, -100 to 100.")
 @label_option
 @click.option("--dry-run", is_flag=True, help="Check and resolve everything, show the run, store nothing.")
 @click.option("-d", "--detach", is_flag=True, help="Return at once instead of watching.")
+@training_type_option
 @set_option
-@setting_flags()
+@setting_flags("supervised", "dpo", "ranking", LANGUAGE_MODEL, without=("start_adapter_id",))
 @click.pass_context
-def submit(
-    ctx: click.Context,
-    /,
-    file: Path | None,
-    labels: tuple[str, ...],
-    dry_run: bool,
-    detach: bool,
-    assignments: tuple[str, ...],
-    **keywords: Any,
-) -> int:
+def submit(ctx: click.Context, /, file: Path | None, dry_run: bool, detach: bool, **keywords: Any) -> int:
     """Queue a training and watch it until it ends.
 
-    FILE is YAML: experiment, dataset or dataset_version, min_rating, display_name, priority, labels, and the settings
-    under their kind (`supervised: {training: {epochs: 3}}`). Flags and --set stand above the file; what nobody gives,
-    the experiment decides. Unknown keys are refused. Ctrl-C while watching leaves the run alone.
+    FILE is YAML: experiment, dataset or dataset_version, min_rating, start_adapter, display_name, priority, labels, and
+    the settings, under their kind (`supervised: {training: {epochs: 3}}`) or beside `training_type: preference`. Flags
+    and --set stand above the file; what nobody gives, the experiment decides. Unknown keys are refused. What dpo and
+    ranking will be trained on is told before the run is queued. Ctrl-C while watching leaves the run alone.
 
-    Exit codes: 0 succeeded (or queued, with -d), 2 a setting is wrong, 3 no such experiment, 7 failed, 8 cancelled.
+    A language model (`training_type: tiny_lm`, or any run with corpus_path) takes the files of `tunesmith lm train`;
+    corpus_path is relative to FILE. Its text is checked, and what the control plane does not have is uploaded.
+
+    Exit codes: 0 succeeded (or queued, with -d), 2 a setting is wrong, 3 no such experiment, 4 the data or the adapter
+    to start from does not fit, 7 failed, 8 cancelled.
     """
-    from services.cli.attach import attach
-
     session = session_of(ctx)
-    mapping = read_mapping(file)
-    given = {key: mapping.pop(key) for key in KEYS if key in mapping}
-    given |= {key: value for key in KEYS if (value := keywords.get(key)) is not None}
-    given["labels"] = _labels_in(given.get("labels")) | labels_of(labels)
-    _refuse_misspelt(mapping)
-    spec = spec_of(mapping, assignments, given_flags(keywords))
+    with _not_queued_yet(session):
+        wish = _wish(session, file, keywords)
+    if wish.texts:
+        session.out.note(f"learns from {lm_corpus.in_words(wish.texts)}")
     with session.client() as client:
-        request = _request(client, given, dry_run=dry_run)
-        if spec.WhichOneof("kind"):
-            request.spec.CopyFrom(spec)
+        with _not_queued_yet(session):
+            request, kind = _request(client, wish, dry_run=dry_run)
+        told = settle_version(client, request, kind) if from_preferences(kind) else ""
+        if told:
+            session.out.note(f"trains on {told}")
         response = client.runs.CreateRun(request)
         run = response.run
-        if run.dataset_version_id:
-            session.out.note(f"trains on {_described(client, run.dataset_version_id)}")
+        if run.dataset_version_id and not told:
+            session.out.note(f"trains on {in_words(client, run.dataset_version_id)}")
+        if kind == LANGUAGE_MODEL and not wish.texts:
+            session.out.note(f"learns from {lm_submit.learns_from(run.spec)}")
         if dry_run:
+            lm_submit.add_corpus(run.spec, wish.texts)
             session.out.response(response, run)
             session.out.note("nothing was stored (--dry-run)")
             return 0
         if not detach:
+            from services.cli.attach import attach
+
             session.out.note(f"{run.run_id} is {enum_text(run, 'state')}; Ctrl-C leaves it alone")
             return int(attach(session, client, run.run_id))
     if session.out.format == "table":
@@ -88,12 +127,69 @@ def submit(
     return 0
 
 
+@contextlib.contextmanager
+def _not_queued_yet(session: Session) -> Iterator[None]:
+    """Say so where Ctrl-C ends it: a long upload looks as if it had been for nothing."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        session.out.note("nothing was queued; run it again: what was uploaded is not sent twice")
+        raise
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """What file and flags ask for. mapping: settings below their kind; empty where nobody names a kind. texts: what a
+    language model learns from, none where it is not given here."""
+
+    given: Mapping[str, Any]
+    mapping: Mapping[str, Any]
+    texts: Sequence[Text]
+    assignments: tuple[str, ...]
+    flags: Mapping[str, Any]
+
+    @property
+    def start_adapter(self) -> str:
+        """Whom to start from, as a person names it; empty for fresh matrices, or what the settings say."""
+        return str(self.given.get("start_adapter") or "")
+
+    def spec(self, kind: str) -> JobSpec:
+        """The settings that were given, none of them where it was none. kind: where nobody names one."""
+        if not (self.mapping or self.assignments or self.flags or self.start_adapter):
+            return spec_of({})
+        return spec_of(self.mapping or {kind: {}}, self.assignments, self.flags)
+
+
+def _wish(session: Session, file: Path | None, keywords: Mapping[str, Any]) -> _Wish:
+    """Read the file and the flags. Raises what is wrong with them, before a server is asked where that can be."""
+    mapping = read_mapping(file)
+    given = {key: mapping.pop(key) for key in KEYS if key in mapping}
+    given |= {key: value for key in KEYS if key != "labels" and (value := keywords[key]) is not None}
+    given["labels"] = _labels_in(given.get("labels")) | labels_of(keywords["labels"])
+    if not given.get("experiment"):
+        raise click.UsageError("which experiment? give --experiment, or the key experiment in the file")
+    if given.get("dataset") and given.get("dataset_version"):
+        raise click.UsageError("dataset and dataset_version do not go together; dataset takes its newest version")
+    _refuse_misspelt(mapping)
+    nested, texts = lm_submit.below_its_kind(
+        mapping, keywords["training_type"], file=file, corpus_path=keywords["corpus_path"], note=session.out.note
+    )
+    flags = given_flags(keywords)
+    if texts and "corpus_source" in flags:
+        raise click.UsageError(TEXT_OR_SOURCE)
+    wish = _Wish(given, nested, texts, keywords["assignments"], flags)
+    if wish.mapping:
+        wish.spec("")
+    return wish
+
+
 def _refuse_misspelt(mapping: Mapping[str, Any]) -> None:
     """Keys that are close to one of ours; the others are checked as kinds of training."""
     problems = []
+    known = (*KEYS, lm_submit.CORPUS_PATH)
     for key in mapping:
-        near = difflib.get_close_matches(str(key).replace("-", "_"), KEYS, n=1, cutoff=0.75)
-        if near:
+        near = difflib.get_close_matches(str(key).replace("-", "_"), known, n=1, cutoff=0.75)
+        if near and near[0] != key:
             problems.append(FieldProblem(str(key), f"unknown key; did you mean {near[0]}?"))
     if problems:
         raise InvalidField.of(problems)
@@ -107,13 +203,12 @@ def _labels_in(value: object) -> dict[str, str]:
     return {str(key): str(text) for key, text in value.items()}
 
 
-def _request(client: Client, given: Mapping[str, Any], *, dry_run: bool) -> CreateRunRequest:
-    """The request without its settings; names become ids, and a data set the version to train on."""
+def _request(client: Client, wish: _Wish, *, dry_run: bool) -> tuple[CreateRunRequest, str]:
+    """The request, and the kind of training. Names become ids, and a data set the version to train on."""
     from tunesmith.client.names import resolve_dataset_version, resolve_experiment
     from tunesmith.v1 import run_pb2
 
-    if not given.get("experiment"):
-        raise click.UsageError("which experiment? give --experiment, or the key experiment in the file")
+    given = wish.given
     request = run_pb2.CreateRunRequest(
         experiment_id=resolve_experiment(client, str(given["experiment"])),
         display_name=str(given.get("display_name", "")),
@@ -121,28 +216,32 @@ def _request(client: Client, given: Mapping[str, Any], *, dry_run: bool) -> Crea
         labels=given["labels"],
         validate_only=dry_run,
     )
-    if given.get("dataset") and given.get("dataset_version"):
-        raise click.UsageError("dataset and dataset_version do not go together; dataset takes its newest version")
+    kind = next(iter(wish.mapping), "") or _kind_of_experiment(client, request.experiment_id)
+    if kind == LANGUAGE_MODEL:
+        lm_submit.refuse_what_is_of_music(given)
+    spec = wish.spec(kind)
+    settle_start_adapter(client, spec, wish.start_adapter)
+    lm_submit.settle_corpus(client, spec, wish.texts, dry_run=dry_run)
+    if spec.WhichOneof("kind"):
+        request.spec.CopyFrom(spec)
+    if given.get("min_rating") is not None:
+        if from_preferences(kind):
+            raise click.UsageError(f"min_rating does not go with {kind}, which needs the clips that are not liked, too")
+        request.min_rating = _number("min_rating", given["min_rating"], float)
     if given.get("dataset_version"):
         request.dataset_version_id = resolve_dataset_version(client, str(given["dataset_version"]))
-    if given.get("min_rating") is not None:
-        request.min_rating = _number("min_rating", given["min_rating"], float)
     if given.get("dataset"):
-        _choose_version(client, request, str(given["dataset"]))
-    return request
+        choose_version(client, request, str(given["dataset"]), kind)
+    return request, kind
 
 
-def _described(client: Client, dataset_version_id: str) -> str:
-    """A version in words: that which is taken where none was named may be a narrow one, or an old one."""
-    from tunesmith.v1 import dataset_pb2
+def _kind_of_experiment(client: Client, experiment_id: str) -> str:
+    """The kind of training that an experiment's runs are of where they do not say it."""
+    from tunesmith import spec as specs
+    from tunesmith.v1 import experiment_pb2
 
-    wanted = dataset_pb2.GetDatasetVersionRequest(dataset_version_id=dataset_version_id)
-    version = client.datasets.GetDatasetVersion(wanted).dataset_version
-    of = dataset_pb2.GetDatasetRequest(dataset_id=version.dataset_id)
-    dataset = client.datasets.GetDataset(of).dataset
-    rated = f", those rated {version.min_rating:g} or better" if version.HasField("min_rating") else ""
-    counted = f"{version.sample_count} of {dataset.sample_count} samples"
-    return f"{dataset.name}@{version.number}: {counted}{rated} ({dataset_version_id})"
+    wanted = experiment_pb2.GetExperimentRequest(experiment_id=experiment_id)
+    return specs.kind_of(client.experiments.GetExperiment(wanted).experiment.default_spec) or DEFAULT_KIND
 
 
 def _number(key: str, value: Any, kind: type[int] | type[float]) -> Any:
@@ -150,25 +249,3 @@ def _number(key: str, value: Any, kind: type[int] | type[float]) -> Any:
         return kind(value)
     except (TypeError, ValueError) as error:
         raise InvalidField.of([FieldProblem(key, f"{value!r} is no number")]) from error
-
-
-def _choose_version(client: Client, request: CreateRunRequest, dataset: str) -> None:
-    """The version to train on, for a data set by name. The experiment's own is left to the server to freeze."""
-    from tunesmith.client.names import resolve_dataset, resolve_dataset_version
-    from tunesmith.v1 import dataset_pb2, experiment_pb2
-
-    dataset_id = resolve_dataset(client, dataset)
-    wanted = experiment_pb2.GetExperimentRequest(experiment_id=request.experiment_id)
-    if client.experiments.GetExperiment(wanted).experiment.dataset_id == dataset_id:
-        return
-    if not request.HasField("min_rating"):
-        request.dataset_version_id = resolve_dataset_version(client, dataset)
-        return
-    if request.validate_only:
-        raise click.UsageError(
-            f"--dry-run stores nothing, so it cannot freeze a version of {dataset}; "
-            f"use `tunesmith dataset version create {dataset}` and --dataset-version, or leave --min-rating out"
-        )
-    freeze = dataset_pb2.CreateDatasetVersionRequest(dataset_id=dataset_id, min_rating=request.min_rating)
-    request.dataset_version_id = client.datasets.CreateDatasetVersion(freeze).dataset_version.dataset_version_id
-    request.ClearField("min_rating")

@@ -1,44 +1,27 @@
-"""Settings of a training from the command line: a YAML file, `--set key=value`, and a flag for each setting.
+"""Settings of a training from the command line: a YAML file, `--set key=value`, and flags.
 
-The flags come from the contract: name, type, range and default from the descriptors, the help from the comments of
-job_spec.proto. Nothing here knows a setting by name. Precedence: flag or --set over file; what nobody gives is left to
-the experiment and to the contract's default.
+Nothing here knows a setting by name. Precedence: flag or --set over file; what nobody gives is left to the experiment
+and to the contract's default.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from services.cli.setting_flags import settings_of
 from tunesmith.errors import FieldProblem, InvalidField
 
 if TYPE_CHECKING:
-    from google.protobuf.descriptor import FieldDescriptor
-
     from tunesmith.v1.job_spec_pb2 import JobSpec
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_KIND = "supervised"
-_PREFIX = "setting__"  # parameters of the flags, so that they never meet a command's own
-
-
-def setting_flags(*, kind: str = DEFAULT_KIND, without: tuple[str, ...] = ()) -> Callable[[F], F]:
-    """Adds a flag for each setting of a kind of training; the values arrive as keywords for `given_flags`."""
-
-    def decorate(command: F) -> F:
-        for path, field in reversed(_settings(kind)):
-            if field.name not in without:
-                command = _option(path, field)(command)
-        return command
-
-    return decorate
+TRAINING_TYPES = ("supervised", "preference", "ranking", "tiny_lm")
 
 
 def set_option(command: F) -> F:
@@ -52,14 +35,13 @@ def set_option(command: F) -> F:
     )(command)
 
 
-def given_flags(keywords: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings among a command's keywords that were given, by name."""
-    values = {name.removeprefix(_PREFIX): value for name, value in keywords.items() if name.startswith(_PREFIX)}
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in values.items()
-        if value not in (None, ())
-    }
+def training_type_option(command: F) -> F:
+    """Adds --training-type."""
+    return click.option(
+        "--training-type",
+        type=click.Choice(TRAINING_TYPES),
+        help="What to train, where the file does not say it.",
+    )(command)
 
 
 def read_mapping(file: Path | None) -> dict[str, Any]:
@@ -67,6 +49,22 @@ def read_mapping(file: Path | None) -> dict[str, Any]:
     from tunesmith import spec
 
     return spec.read_yaml(file.read_text(encoding="utf-8"), where=str(file)) if file else {}
+
+
+def with_kind(mapping: Mapping[str, Any], training_type: str | None = None, *, otherwise: str = "") -> dict[str, Any]:
+    """A file's mapping that names its kind of training: its own, that of --training-type, or else this kind.
+
+    Empty only where neither names one. Raises UsageError where the file and --training-type differ.
+    """
+    from tunesmith.training_type import KINDS, below_its_kind
+
+    nested = dict(below_its_kind(mapping))
+    wanted = KINDS[training_type] if training_type else ""
+    if not nested:
+        return {kind: {}} if (kind := wanted or otherwise) else {}
+    if wanted and wanted not in nested:
+        raise click.UsageError(f"--training-type {training_type} is for {wanted}, and the file for {', '.join(nested)}")
+    return nested
 
 
 def spec_of(
@@ -104,7 +102,7 @@ def _value(text: str) -> Any:
 
 def _place(above: dict[str, Any], kind: str, key: str, value: Any) -> None:
     """Put a value at its path; a bare name of a setting is enough, since names are unique across groups."""
-    paths = dict(_settings(kind))
+    paths = dict(settings_of(kind))
     key = key.removeprefix(f"{kind}.").replace("-", "_")
     full = next((path for path in paths if path.rpartition(".")[2] == key), key)
     *groups, name = full.split(".")
@@ -113,72 +111,3 @@ def _place(above: dict[str, Any], kind: str, key: str, value: Any) -> None:
         if not isinstance(above, dict):
             raise InvalidField.of([FieldProblem(f"{kind}.{full}", f"{group} is a setting, not a group of settings")])
     above[name] = value
-
-
-def _settings(kind: str) -> list[tuple[str, FieldDescriptor]]:
-    from tunesmith import spec
-    from tunesmith.v1 import job_spec_pb2
-
-    return list(spec.settings(type(getattr(job_spec_pb2.JobSpec(), kind)).DESCRIPTOR))
-
-
-def _option(path: str, field: FieldDescriptor) -> Callable[[F], F]:
-    from tunesmith import spec
-
-    default = spec.default_of(field)
-    shown = _short(field, default) if default is not None else None
-    words = [_comments().get(f"{field.containing_type.name}.{field.name}", path)]  # type: ignore[union-attr]  # a field has one
-    if shown is not None:
-        words.append(f"[default: {shown}]")
-    flag = "--" + field.name.replace("_", "-")
-    names = [f"{flag}/--no-{flag[2:]}" if field.type == field.TYPE_BOOL else flag, f"{_PREFIX}{field.name}"]
-    return click.option(
-        *names,
-        default=None,
-        type=_type(field),
-        multiple=field.is_repeated,
-        metavar=None if field.enum_type or field.type == field.TYPE_BOOL else _metavar(field),
-        help=" ".join(words),
-    )
-
-
-def _short(field: FieldDescriptor, default: Any) -> str:
-    if field.enum_type is not None:
-        from tunesmith import spec
-
-        return spec.short_name(field, str(default))
-    return str(default).lower() if isinstance(default, bool) else str(default)
-
-
-def _type(field: FieldDescriptor) -> Any:
-    if field.enum_type is not None:
-        from tunesmith import spec
-
-        return click.Choice(spec.choices(field), case_sensitive=False)
-    kinds = {field.TYPE_INT32: int, field.TYPE_INT64: int, field.TYPE_DOUBLE: float, field.TYPE_BOOL: bool}
-    return kinds.get(field.type, str)
-
-
-def _metavar(field: FieldDescriptor) -> str:
-    return {int: "N", float: "X"}.get(_type(field), "TEXT")
-
-
-@cache
-def _comments() -> dict[str, str]:
-    """The comment of each field of job_spec.proto, by `Message.field`; empty where the file is not installed."""
-    file = resources.files("tunesmith") / "v1" / "job_spec.proto"
-    if not file.is_file():
-        return {}
-    found: dict[str, str] = {}
-    message, words = "", list[str]()
-    for line in file.read_text(encoding="utf-8").splitlines():
-        text = line.strip()
-        if text.startswith("//"):
-            words.append(text.removeprefix("//").strip())
-            continue
-        if match := re.match(r"message (\w+) \{", text):
-            message = match[1]
-        elif match := re.match(r"(?:optional |repeated )?[\w.]+ (\w+) = \d+", text):
-            found[f"{message}.{match[1]}"] = " ".join(words)
-        words = []
-    return found

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 
 from tunesmith.errors import TunesmithError
+
+NEEDED = ("torch", "transformers", "peft", "trl", "datasets", "soundfile")
+
+NEEDED_FOR_TEXT = ("torch", "safetensors", "sentencepiece")
 
 
 class NotInstalled(TunesmithError):
@@ -13,8 +18,8 @@ class NotInstalled(TunesmithError):
     reason = "NOT_INSTALLED"
 
 
-def require_train_extra() -> None:
-    """Refuse in a sentence where PyTorch and its family are not installed."""
-    missing = [name for name in ("torch", "transformers", "peft", "soundfile") if not importlib.util.find_spec(name)]
+def require_train_extra(needed: Sequence[str] = NEEDED) -> None:
+    """Refuse in a sentence where PyTorch and its family, or what else is needed, are not installed."""
+    missing = [name for name in needed if not importlib.util.find_spec(name)]
     if missing:
         raise NotInstalled(f"{', '.join(missing)} not installed; install them with: pip install 'tunesmith[train]'")

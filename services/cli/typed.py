@@ -11,9 +11,11 @@ from pathlib import Path
 
 NAME = "tunesmith"
 _TO_A_SERVER = re.compile(
-    rf"(?<![\w./-]){NAME}(?= (?:experiment|dataset(?! make-demo)|run|adapter|version|node (?:list|get))\b)"
+    rf"(?<![\w./-]){NAME}"
+    r"(?= (?:experiment|dataset(?! make-demo)|run|adapter|version|node (?:list|get)"
+    r"|model (?:list|get|report|label|download))\b)"
 )
-_LOCAL = re.compile(rf"(?<![\w./-]){NAME}(?= (?:demo|up|dataset|node|control-plane|train|model|completion)\b)")
+_LOCAL = re.compile(rf"(?<![\w./-]){NAME}(?= (?:demo|up|dataset|node|control-plane|train|lm|model|completion)\b)")
 
 
 def typed(text: str, *, server: str = "") -> str:

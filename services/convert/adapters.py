@@ -23,4 +23,5 @@ def adapter_message(adapter: Adapter) -> adapter_pb2.Adapter:
         labels=adapter.labels,
         etag=adapter.etag,
         create_time=timestamp(adapter.create_time),
+        start_adapter_id=adapter.start_adapter_id or "",
     )

@@ -55,6 +55,7 @@ def run_message(run: Run) -> run_pb2.Run:
         create_time=timestamp(run.create_time),
         start_time=timestamp(run.start_time),
         end_time=timestamp(run.end_time),
+        model_id=run.model_id or "",
     )
 
 
@@ -97,4 +98,5 @@ def preview_message(preview: Preview) -> run_pb2.Preview:
         duration_s=preview.duration_s,
         file=preview.file,
         create_time=timestamp(preview.create_time),
+        text=preview.text,
     )

@@ -12,6 +12,7 @@ from tests.bench.figures import Figure, median_s
 from trainer_node.data.audio import read_audio
 from trainer_node.data.demo import write_demo
 from trainer_node.data.jsonl import read_rated_file, training_samples
+from trainer_node.engines.musicgen.examples import Example
 from trainer_node.engines.musicgen.family import Clip, add_lora, load_base
 from trainer_node.engines.musicgen.features import Features
 from trainer_node.engines.musicgen.supervised import Supervised
@@ -37,7 +38,7 @@ def measure(folder: Path) -> Iterator[Figure]:
     method = Supervised(channels=base.channels, prompt_dropout=0.0, seed=0)
 
     def step(clips: Sequence[Clip]) -> None:
-        loss = method.loss(model, method.collate(clips), None)
+        loss, _ = method.loss(model, method.collate([Example((clip,)) for clip in clips]), None)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

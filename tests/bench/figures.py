@@ -13,15 +13,45 @@ from time import perf_counter
 
 
 @dataclass(frozen=True)
+class Limit:
+    """What was promised of a figure. promised: in words, with its unit; kept: whether the figure is within it."""
+
+    promised: str
+    kept: bool
+
+    def __str__(self) -> str:
+        return f", promised {self.promised}" + ("" if self.kept else ": NOT KEPT")
+
+
+def at_least(value: float, least: float, written: str = "{:g}") -> Limit:
+    """A lower limit. written: how to print it, such as `{:g} ×`."""
+    return Limit(f"at least {written.format(least)}", value >= least)
+
+
+def at_most(value: float, most: float, written: str = "{:g}") -> Limit:
+    """An upper limit."""
+    return Limit(f"at most {written.format(most)}", value <= most)
+
+
+def below(value: float, bound: float, written: str = "{:g}") -> Limit:
+    """An upper limit that is not to be reached. A loss that is no number is below nothing."""
+    return Limit(f"below {written.format(bound)}", value < bound)
+
+
+@dataclass(frozen=True)
 class Figure:
-    """One measured value. what: of what; value: as it is printed, with its unit; how: what it is compared with."""
+    """One measured value.
+
+    what: of what; value: as it is printed, with its unit; how: what it is compared with; limit: what was promised.
+    """
 
     what: str
     value: str
     how: str = ""
+    limit: Limit | None = None
 
     def __str__(self) -> str:
-        return f"  {self.what:<58} {self.value:>16}   {self.how}".rstrip()
+        return f"  {self.what:<58} {self.value:>16}{self.limit or ''}   {self.how}".rstrip()
 
 
 def machine() -> str:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+import grpc
 import pytest
+import pytest_asyncio
 
 from services.cli.main import main
 from services.rpc import errors
 from tests.cli.plane import FakePlane
+from tests.cli.plane_settings import FakeSetting, RealSetting, Setting
+from tests.support.control_plane import Plane
 from tunesmith.client import watch
 from tunesmith.client.client import Client
 
@@ -77,3 +81,29 @@ def nobody() -> Iterator[str]:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"127.0.0.1:{taken.getsockname()[1]}"
+
+
+@pytest.fixture
+def real_setting(plane: Plane) -> RealSetting:
+    """Ways to what a test starts from, on the real control plane."""
+    return RealSetting(plane)
+
+
+@pytest.fixture
+def fake_setting(fake: FakePlane) -> FakeSetting:
+    """The same on the fake one."""
+    return FakeSetting(fake)
+
+
+@pytest.fixture(params=["real", "fake"])
+def setting(request: pytest.FixtureRequest) -> Setting:
+    """The real control plane, then the fake one: both keep the same promises."""
+    found: Setting = request.getfixturevalue(f"{request.param}_setting")
+    return found
+
+
+@pytest_asyncio.fixture
+async def channel(setting: Setting) -> AsyncIterator[grpc.aio.Channel]:
+    """To the control plane of the setting."""
+    async with grpc.aio.insecure_channel(setting.address) as channel:
+        yield channel

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent import futures
 from typing import Any
 
@@ -12,11 +12,12 @@ import grpc
 
 from control_plane.errors import (
     BlobCorrupt,
-    ExperimentNotFound,
     UploadOffset,
 )
 from services.rpc.paging import cursor
 from services.rpc.watch import InvalidResumeToken
+from tests.cli.plane_datasets import Datasets
+from tests.cli.plane_models import Adapters, Models, require_corpus
 from tests.cli.plane_state import (
     RUN,
     TERMINAL,
@@ -30,17 +31,18 @@ from tests.cli.plane_state import (
     require_valid,
     watched,
 )
-from tunesmith.errors import FieldProblem, InvalidField
+from tunesmith import spec
 from tunesmith.v1 import (
     adapter_pb2,
     adapter_pb2_grpc,
     blob_pb2,
     blob_pb2_grpc,
-    dataset_pb2,
     dataset_pb2_grpc,
     experiment_pb2,
     experiment_pb2_grpc,
     job_event_pb2,
+    model_pb2,
+    model_pb2_grpc,
     run_pb2,
     run_pb2_grpc,
     telemetry_pb2,
@@ -49,8 +51,8 @@ from tunesmith.v1 import (
 
 
 class Runs(run_pb2_grpc.RunServiceServicer):
-    def __init__(self, state: State) -> None:
-        self.state = state
+    def __init__(self, state: State, datasets: Datasets) -> None:
+        self.state, self.datasets = state, datasets
 
     def GetRun(self, request: Any, context: Any) -> Any:
         if self.state.failure:
@@ -70,15 +72,21 @@ class Runs(run_pb2_grpc.RunServiceServicer):
         """Queue a run. Where a test has put one under its id, that is what becomes of it."""
         self.state.begin("CreateRun", request, context)
         self.state.requests.append(request)
-        if request.experiment_id not in [one.experiment_id for one in self.state.experiments]:
-            raise ExperimentNotFound(f"there is no experiment {request.experiment_id}; see ListExperiments")
+        experiment = self.state.experiment(request.experiment_id)
         run = run_pb2.Run(
             display_name=request.display_name,
             experiment_id=request.experiment_id,
             state="RUN_STATE_QUEUED",
-            spec=request.spec,
+            spec=spec.merge(experiment.default_spec, request.spec),
+            dataset_version_id=request.dataset_version_id,
             labels=request.labels,
         )
+        require_corpus(self.state, run.spec)
+        if experiment.dataset_id and not run.dataset_version_id:
+            store = not request.validate_only
+            run.dataset_version_id = self.datasets.version_for(
+                experiment.dataset_id, spec.kind_of(run.spec), store=store
+            )
         if request.validate_only:
             return run_pb2.CreateRunResponse(run=run)
         if request.request_id not in self.state.created:
@@ -87,6 +95,14 @@ class Runs(run_pb2_grpc.RunServiceServicer):
             self.state.created[request.request_id or run.run_id] = run
             return run_pb2.CreateRunResponse(run=run)
         return run_pb2.CreateRunResponse(run=self.state.created[request.request_id])
+
+    def ListPreviews(self, request: Any, context: Any) -> Any:
+        self.state.run(request.run_id)
+        page = cursor(request)
+        start = 0 if page.after is None else int(page.after) + 1
+        numbers = range(start, len(self.state.previews))
+        found, token = page.cut(list(numbers[: page.limit]), lambda number: self.state.previews[number], str)
+        return run_pb2.ListPreviewsResponse(previews=found, next_page_token=token)
 
     def WatchRun(self, request: Any, context: Any) -> Iterator[Any]:
         cut, shown = self.state.cut_after("run"), run_pb2.Run()
@@ -243,54 +259,18 @@ class Blobs(blob_pb2_grpc.BlobServiceServicer):
             yield blob_pb2.DownloadBlobResponse(offset=request.offset, size_bytes=len(whole))
 
 
-class Adapters(adapter_pb2_grpc.AdapterServiceServicer):
-    def __init__(self, state: State) -> None:
-        self.state = state
-
-    def ListAdapters(self, request: Any, context: Any) -> Any:
-        found = [
-            one
-            for one in self.state.adapters
-            if request.name in ("", one.name) and request.experiment_id in ("", one.experiment_id)
-        ]
-        page, token = listed(request, found, lambda adapter: adapter.adapter_id)
-        return adapter_pb2.ListAdaptersResponse(adapters=page, next_page_token=token)
-
-    def GetAdapter(self, request: Any, context: Any) -> Any:
-        return adapter_pb2.GetAdapterResponse(adapter=self.state.adapter(request.adapter_id))
-
-    def DownloadAdapter(self, request: Any, context: Any) -> Iterator[Any]:
-        files = sorted(self.state.adapter(request.adapter_id).files, key=lambda file: file.path)
-        cut, sent = self.state.cut_after("adapter"), 0
-        paths = [file.path for file in files]
-        path = request.path or paths[0]
-        if path not in paths:
-            raise InvalidField.of([FieldProblem("path", "no file of this adapter")])
-        for file in files[paths.index(path) :]:
-            start = request.offset if file.path == path else 0
-            whole = self.state.blob(file.digest, start)
-            for offset in range(start, len(whole), 4) or range(0 if whole else 1):
-                if sent == cut:
-                    refuse(context, Gone("going down"))
-                sent += 1
-                yield adapter_pb2.DownloadAdapterResponse(file=file, offset=offset, data=whole[offset : offset + 4])
-
-
 class Experiments(experiment_pb2_grpc.ExperimentServiceServicer):
     def __init__(self, state: State) -> None:
         self.state = state
+
+    def GetExperiment(self, request: Any, context: Any) -> Any:
+        found = self.state.experiment(request.experiment_id)
+        return experiment_pb2.GetExperimentResponse(experiment=found)
 
     def ListExperiments(self, request: Any, context: Any) -> Any:
         found = [one for one in self.state.experiments if request.name in ("", one.name)]
         page, token = listed(request, found, lambda experiment: experiment.experiment_id)
         return experiment_pb2.ListExperimentsResponse(experiments=page, next_page_token=token)
-
-
-class Datasets(dataset_pb2_grpc.DatasetServiceServicer):
-    def ListDatasets(self, request: Any, context: Any) -> Any:
-        """There are none."""
-        cursor(request)
-        return dataset_pb2.ListDatasetsResponse()
 
 
 class FakePlane:
@@ -301,12 +281,14 @@ class FakePlane:
         # 16 threads: a sync server holds one for each open stream
         options = [("grpc.so_reuseport", 0)]
         self._server = grpc.server(futures.ThreadPoolExecutor(16), interceptors=[Edge()], options=options)
-        run_pb2_grpc.add_RunServiceServicer_to_server(Runs(self.state), self._server)
+        datasets = Datasets(self.state)
+        run_pb2_grpc.add_RunServiceServicer_to_server(Runs(self.state, datasets), self._server)
         telemetry_pb2_grpc.add_TelemetryServiceServicer_to_server(Telemetry(self.state), self._server)
         blob_pb2_grpc.add_BlobServiceServicer_to_server(Blobs(self.state), self._server)
         adapter_pb2_grpc.add_AdapterServiceServicer_to_server(Adapters(self.state), self._server)
+        model_pb2_grpc.add_ModelServiceServicer_to_server(Models(self.state), self._server)
         experiment_pb2_grpc.add_ExperimentServiceServicer_to_server(Experiments(self.state), self._server)
-        dataset_pb2_grpc.add_DatasetServiceServicer_to_server(Datasets(), self._server)
+        dataset_pb2_grpc.add_DatasetServiceServicer_to_server(datasets, self._server)
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         self._server.start()
 
@@ -331,10 +313,23 @@ class FakePlane:
     def add_adapter(self, version: int = 1, name: str = "piano", **files: bytes) -> adapter_pb2.Adapter:
         """Store an adapter with files whose names have `_` for their dot."""
         adapter = adapter_pb2.Adapter(adapter_id=id_of("adp", version), name=name, version=version)
-        for path, data in files.items():
-            adapter.files.add(path=path.replace("_", "."), digest=self.add_blob(data), size_bytes=len(data))
+        adapter.files.extend(self._files({path.replace("_", "."): data for path, data in files.items()}))
         self.state.adapters.insert(0, adapter)
         return adapter
+
+    def add_model(
+        self, version: int = 1, name: str = "tales", files: Mapping[str, bytes] | None = None, **fields: Any
+    ) -> model_pb2.Model:
+        """Store a language model. files: by path."""
+        model = model_pb2.Model(model_id=id_of("mdl", version), name=name, version=version, etag="1", **fields)
+        model.files.extend(self._files(files or {"best_model.pt": b"weights"}))
+        self.state.models.insert(0, model)
+        return model
+
+    def _files(self, files: Mapping[str, bytes]) -> list[blob_pb2.File]:
+        return [
+            blob_pb2.File(path=path, digest=self.add_blob(data), size_bytes=len(data)) for path, data in files.items()
+        ]
 
     def stop(self) -> None:
         """Go down at once."""

@@ -9,6 +9,7 @@ from control_plane.db.notify import run_topic
 from control_plane.telemetry.commands import apply_events
 from tests.cli.plane import FakePlane
 from tests.cli.plane_state import id_of
+from tests.contract import language_models
 from tests.support.control_plane import Plane
 from tests.support.fakes import InMemoryBlobs
 from tests.support.telemetry_load import end_run, logs_event, make_job, metrics_event
@@ -24,7 +25,7 @@ class Setting(Protocol):
 
     address: str
 
-    async def experiment(self) -> str: ...
+    async def experiment(self, dataset_id: str = "") -> str: ...
     async def run(self, experiment_id: str = "", *, lines: Sequence[str] = (), losses: Sequence[float] = ()) -> str:
         """A run that trains and has told this."""
         ...
@@ -37,13 +38,25 @@ class Setting(Protocol):
         """An adapter of FILES."""
         ...
 
+    async def model(self) -> str:
+        """A language model of FILES."""
+        ...
+
+    async def learner(self) -> None:
+        """Let there be a node that trains language models."""
+        ...
+
+    async def refuse(self, digest: str, why: str) -> None:
+        """Let a clip be refused where it is looked into."""
+        ...
+
 
 class RealSetting:
     def __init__(self, plane: Plane) -> None:
         self.plane, self.address = plane, plane.address
 
-    async def experiment(self) -> str:
-        return (await self.plane.new_experiment()).experiment_id
+    async def experiment(self, dataset_id: str = "") -> str:
+        return (await self.plane.new_experiment(dataset_id=dataset_id or None)).experiment_id
 
     async def run(self, experiment_id: str = "", *, lines: Sequence[str] = (), losses: Sequence[float] = ()) -> str:
         job = await make_job(self.plane.db)
@@ -65,14 +78,24 @@ class RealSetting:
     async def adapter(self) -> str:
         return await self.plane.finish((await self.plane.new_run()).run_id, FILES)
 
+    async def model(self) -> str:
+        return await language_models.new_model(self.plane, files=FILES)
+
+    async def learner(self) -> None:
+        await language_models.learner(self.plane)
+
+    async def refuse(self, digest: str, why: str) -> None:
+        self.plane.inspector.refused[digest] = why
+
 
 class FakeSetting:
     def __init__(self, fake: FakePlane) -> None:
         self.fake, self.address = fake, fake.address
 
-    async def experiment(self) -> str:
+    async def experiment(self, dataset_id: str = "") -> str:
         known = self.fake.state.experiments
         found = experiment_pb2.Experiment(experiment_id=id_of("exp", len(known) + 1), name=f"trial-{len(known)}")
+        found.dataset_id = dataset_id
         known.append(found)
         return found.experiment_id
 
@@ -87,3 +110,12 @@ class FakeSetting:
 
     async def adapter(self) -> str:
         return self.fake.add_adapter(**FILES).adapter_id
+
+    async def model(self) -> str:
+        return self.fake.add_model(files=FILES).model_id
+
+    async def learner(self) -> None:
+        """The fake asks for none."""
+
+    async def refuse(self, digest: str, why: str) -> None:
+        self.fake.state.refused[digest] = why

@@ -14,6 +14,8 @@ from google.protobuf.message import Message
 from control_plane.errors import (
     AdapterNotFound,
     BlobNotFound,
+    ExperimentNotFound,
+    ModelNotFound,
     OffsetOutOfRange,
     RunNotFound,
 )
@@ -24,7 +26,9 @@ from tunesmith import spec
 from tunesmith.errors import InvalidField, TunesmithError
 from tunesmith.v1 import (
     adapter_pb2,
+    dataset_pb2,
     experiment_pb2,
+    model_pb2,
     run_pb2,
 )
 
@@ -102,17 +106,25 @@ def _named(context: grpc.ServicerContext) -> Iterator[None]:
 
 @dataclass
 class State:
-    """What the fake knows. Log lines and losses are those of every run.
+    """What the fake knows. Log lines, losses and previews are those of every run.
 
     earlier: states of a run that its watches show first, each once. cuts: for each stream by name, after how many
     frames each of its first calls is cut. before: called with request and context at the beginning of a method, by its
-    name. changed: to be notified when a run has changed.
+    name. samples, comparisons: of each data set by id. refused: what is wrong with clips, by digest. changed: to be
+    notified when a run has changed.
     """
 
     runs: dict[str, run_pb2.Run] = field(default_factory=dict)
     earlier: dict[str, list[run_pb2.Run]] = field(default_factory=dict)
     experiments: list[experiment_pb2.Experiment] = field(default_factory=list)
+    datasets: list[dataset_pb2.Dataset] = field(default_factory=list)
+    samples: dict[str, list[dataset_pb2.Sample]] = field(default_factory=dict)
+    comparisons: dict[str, list[dataset_pb2.Comparison]] = field(default_factory=dict)
+    versions: list[dataset_pb2.DatasetVersion] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
     adapters: list[adapter_pb2.Adapter] = field(default_factory=list)
+    models: list[model_pb2.Model] = field(default_factory=list)
+    previews: list[run_pb2.Preview] = field(default_factory=list)
     blobs: dict[str, bytes] = field(default_factory=dict)
     partial: dict[str, bytearray] = field(default_factory=dict)
     log_lines: list[str] = field(default_factory=list)
@@ -140,11 +152,25 @@ class State:
             raise RunNotFound(f"there is no run {run_id}; see ListRuns")
         return self.runs[run_id]
 
+    def experiment(self, experiment_id: str) -> experiment_pb2.Experiment:
+        """An experiment. Raises ExperimentNotFound."""
+        found = [one for one in self.experiments if one.experiment_id == experiment_id]
+        if not found:
+            raise ExperimentNotFound(f"there is no experiment {experiment_id}; see ListExperiments")
+        return found[0]
+
     def adapter(self, adapter_id: str) -> adapter_pb2.Adapter:
         """An adapter. Raises AdapterNotFound."""
         found = [one for one in self.adapters if one.adapter_id == adapter_id]
         if not found:
             raise AdapterNotFound(f"there is no adapter {adapter_id}; see ListAdapters")
+        return found[0]
+
+    def model(self, model_id: str) -> model_pb2.Model:
+        """A language model. Raises ModelNotFound."""
+        found = [one for one in self.models if one.model_id == model_id]
+        if not found:
+            raise ModelNotFound(f"there is no model {model_id}; see ListModels")
         return found[0]
 
     def blob(self, digest: str, offset: int) -> bytes:

@@ -22,7 +22,23 @@ def commands(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[str, 
     return found
 
 
-@pytest.mark.parametrize("args", [(), ("run",), ("run", "list"), ("node",), ("up",), ("model", "make-tiny")])
+@pytest.mark.parametrize(
+    "args",
+    [
+        (),
+        ("run",),
+        ("run", "list"),
+        ("node",),
+        ("up",),
+        ("train", "dpo"),
+        ("run", "submit"),
+        ("model", "make-tiny"),
+        ("lm",),
+        ("lm", "train"),
+        ("lm", "sample"),
+        ("lm", "tokenizer", "inspect"),
+    ],
+)
 def test_help_imports_nothing_heavy(args):
     program = (
         "import sys; from services.cli.main import main; main(sys.argv[1:]); "
@@ -58,6 +74,16 @@ def test_every_setting_of_the_contract_is_a_flag_with_its_comment_and_default(cl
     )
     assert "--precision [auto|fp32|bf16]" in help_text
     assert "--preview-prompts TEXT" in help_text
+
+
+def test_a_flag_that_kinds_share_tells_every_default_and_another_one_whose_setting_it_is(cli):
+    help_text = " ".join(cli("run", "submit", "--help").out.split())
+
+    assert "[default: 0.0002; 5e-05 for dpo and ranking]" in help_text
+    assert "--beta X dpo: Strength of the pull" in help_text
+    assert "[default: 0.02; 10 with loss=sigmoid_norm or loss=ipo]" in help_text
+    assert "--loss [sigmoid|sigmoid_norm|ipo|hinge|robust|margin|plackett_luce]" in help_text
+    assert "--start-adapter-id" not in help_text  # --start-adapter takes names
 
 
 def test_a_misspelt_command_or_option_is_answered_with_a_suggestion(cli):

@@ -75,3 +75,13 @@ def test_an_ambiguous_prefix_is_exit_code_2(cli, fake):
 
     assert result.code == 2
     assert "error[AMBIGUOUS_ID]: 01J fits more than one" in result.err
+
+
+def test_adapters_that_were_trained_from_another_are_listed_by_its_name(cli, fake):
+    for version in (1, 2, 3):
+        fake.add_adapter(version).start_adapter_id = id_of("adp", 1) if version > 1 else ""
+
+    lines = cli("adapter", "list", "--start-adapter", "piano@1").out.splitlines()
+
+    assert [line.split()[1] for line in lines] == ["name=piano@3", "name=piano@2"]
+    assert f"start_adapter_id={id_of('adp', 1)}" in lines[0]

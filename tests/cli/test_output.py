@@ -42,6 +42,12 @@ def test_one_thing_off_a_terminal_is_one_key_value_line_a_field(cli, fake):
     assert r'failure.message="a\nb"' in lines
 
 
+def test_a_kind_that_was_chosen_and_left_at_its_defaults_is_shown(cli, fake):
+    fake.add_run("QUEUED", spec=job_spec_pb2.JobSpec(tiny_lm={}))
+
+    assert 'spec.tiny_lm="all defaults"' in cli("run", "get", RUN).out.splitlines()
+
+
 def test_json_is_the_proto_json_of_the_response(cli, fake):
     run = fake.add_run("RUNNING", step=5)
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 
 import grpc
 import pytest
-import pytest_asyncio
 
-from tests.cli.plane import FakePlane
-from tests.cli.plane_settings import FILES, FakeSetting, RealSetting, Setting
-from tests.support.control_plane import Plane, small_spec
+from tests.cli.plane_settings import FILES, Setting
+from tests.support.control_plane import small_spec
 from tests.support.edge import Refusal, refusal
 from tunesmith.v1 import (
     adapter_pb2,
@@ -31,28 +29,6 @@ from tunesmith.v1 import (
 
 NOBODY = "Z" * 26
 Upload = blob_pb2.UploadBlobRequest
-
-
-@pytest.fixture
-def real_setting(plane: Plane) -> RealSetting:
-    return RealSetting(plane)
-
-
-@pytest.fixture
-def fake_setting(fake: FakePlane) -> FakeSetting:
-    return FakeSetting(fake)
-
-
-@pytest.fixture(params=["real", "fake"])
-def setting(request: pytest.FixtureRequest) -> Setting:
-    found: Setting = request.getfixturevalue(f"{request.param}_setting")
-    return found
-
-
-@pytest_asyncio.fixture
-async def channel(setting: Setting) -> AsyncIterator[grpc.aio.Channel]:
-    async with grpc.aio.insecure_channel(setting.address) as channel:
-        yield channel
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 
-from services.cli.progress import Progress, Row, clock, rows_of, sparkline
+from services.cli.progress import Progress, Row, clock, rows_of, sparkline, validated
 from tunesmith.v1 import job_event_pb2, run_pb2
 
 
@@ -30,6 +30,29 @@ def test_an_epoch_ends_with_its_last_step():
     for step, epoch in [(0, 1), (1, 1), (10, 1), (11, 2), (20, 2), (30, 3)]:
         progress.step = step
         assert progress.epoch == epoch
+
+
+def test_a_training_from_preferences_shows_what_it_is_after_instead_of_the_optimisers_figures():
+    progress, ranking, supervised = Progress(), Progress(), Progress()
+
+    shared = {"loss": 0.6931, "learning_rate": 5e-5, "grad_norm": 1.0}
+    progress.see_row(Row(1, 0, {**shared, "rewards/chosen": 0.1, "rewards/margin": 0.25, "rewards/accuracy": 0.75}))
+    progress.see_row(Row(1, 0, {"eval_loss": 0.7, "eval_rewards/accuracy": 0.5, "eval_logps/chosen": -4000}))
+    ranking.see_row(Row(1, 0, {**shared, "rank/kendall_tau": 0.3333, "rank/margin": 0.1}))
+    supervised.see_row(Row(1, 0, shared))
+
+    assert progress.facts() == {"loss": "0.6931", "val": "0.7", "margin": "0.25", "acc": "0.75", "val acc": "0.5"}
+    assert ranking.facts() == {"loss": "0.6931", "tau": "0.333"}
+    assert supervised.facts() == {"loss": "0.6931", "lr": "5e-05", "grad": "1"}
+
+
+def test_a_validation_is_one_line_of_words():
+    preference = Row(40, 0, {"eval_loss": 0.61234, "eval_rewards/accuracy": 0.8, "eval_rewards/chosen": 0.1})
+    ranking = Row(40, 0, {"eval_loss": 0.1, "eval_rank/kendall_tau": 0.5, "eval_rank/pair_accuracy": 0.75})
+
+    assert validated(preference) == "validation at step 40: loss 0.6123, accuracy 0.8"
+    assert validated(ranking) == "validation at step 40: loss 0.1, Kendall tau 0.5, pair accuracy 0.75"
+    assert validated(Row(40, 0, {"loss": 0.5, "rewards/accuracy": 0.8})) == ""
 
 
 def test_a_later_attempt_may_begin_at_an_earlier_step():

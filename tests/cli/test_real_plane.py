@@ -57,7 +57,9 @@ async def test_from_clips_to_a_queued_run(real, rated, tmp_path):
     run = submitted.json["run"]
     assert run["state"] == "RUN_STATE_QUEUED"
     assert run["spec"]["supervised"]["training"]["epochs"] == 2
-    assert (await real("run", "cancel", run["run_id"])).out == f"run_id={run['run_id']} state=CANCELLED\n"
+    cancelled = await real("run", "cancel", run["run_id"])
+    assert cancelled.out == f"run_id={run['run_id']} state=CANCELLED\n"
+    assert "there is no checkpoint to go on from; submit it again to begin anew" in cancelled.err
     assert (await real("run", "watch", run["run_id"])).code == 8
     assert (await real("run", "logs", "-f", run["run_id"])).code == 8
 

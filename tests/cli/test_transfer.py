@@ -34,6 +34,15 @@ def test_an_interrupted_upload_goes_on_where_it_stopped(fake, client, file):
     assert fake.state.blobs[answer.digest] == DATA
 
 
+def test_a_file_that_changes_while_it_is_sent_is_named(client, file):
+    digest = hashlib.sha256(b"what it was").hexdigest()
+
+    with pytest.raises(ApiError, match=r"clip\.wav changed while it was sent; do it again") as refused:
+        upload_blob(client, file, digest=digest)
+
+    assert refused.value.reason == "BLOB_CORRUPT"
+
+
 def test_an_empty_file_is_uploaded(fake, client, tmp_path):
     (tmp_path / "empty").touch()
 
@@ -136,16 +145,20 @@ def test_previews_get_names_that_say_what_they_are(fake, client, tmp_path):
     from services.cli.previews import fetch_previews
 
     digest = fake.add_blob(b"RIFF")
+    long = "a piano that goes on and on and never comes to an end"
     previews = [
-        run_pb2.Preview(run_id=RUN, step=step, prompt="A calm Piano, slow!", file={"path": "x.wav", "digest": digest})
-        for step in (0, 96)
+        run_pb2.Preview(run_id=RUN, step=step, prompt=prompt, file={"path": "x.wav", "digest": digest})
+        for step, prompt in ((0, "A calm Piano, slow!"), (96, "Drums"), (97, long), (98, "…"), (99, "x" * 50))
     ]
 
     paths = fetch_previews(client, previews, tmp_path)
 
     assert [path.name for path in paths.values()] == [
         "prompt0-a-calm-piano-slow-base.wav",
-        "prompt0-a-calm-piano-slow-step000096.wav",
+        "prompt0-drums-step000096.wav",
+        "prompt0-a-piano-that-goes-on-and-on-and-never-step000097.wav",
+        "prompt0-preview-step000098.wav",
+        f"prompt0-{'x' * 40}-step000099.wav",
     ]
 
 

@@ -101,12 +101,32 @@ def node_js() -> tuple[str, dict[str, str]]:
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
     """Two seconds of a falling tone, as a WAV file."""
+    return write_tone(tmp_path / "clip.wav", hz=440)
+
+
+@pytest.fixture
+def other_clip(tmp_path: Path) -> Path:
+    """The same an octave higher."""
+    return write_tone(tmp_path / "other.wav", hz=880)
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> Path:
+    """About 20 kB of generated English, a paragraph a line."""
+    from trainer_node.engines.tinylm.synthetic import write_synthetic
+
+    write_synthetic(tmp_path / "synthetic", size_bytes=40_000)
+    return tmp_path / "synthetic" / "en.txt"
+
+
+def write_tone(path: Path, *, hz: float) -> Path:
+    """Two seconds of a tone that falls from there."""
     rate = 16_000
     seconds = np.arange(2 * rate) / rate
-    tone = 0.4 * np.sin(2 * np.pi * (440 - 60 * seconds) * seconds) * np.exp(-seconds)
-    with wave.open(str(tmp_path / "clip.wav"), "wb") as file:
+    tone = 0.4 * np.sin(2 * np.pi * (hz - 60 * seconds) * seconds) * np.exp(-seconds)
+    with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(rate)
         file.writeframes((tone * 32767).astype("<i2").tobytes())
-    return tmp_path / "clip.wav"
+    return path

@@ -37,7 +37,9 @@ def kept(document: Any, path: str) -> str:
 
 
 @pytest.mark.timeout(280)
-def test_every_recipe_does_what_it_says(installation: Installation, buf: str, clip: Path):
+def test_every_recipe_does_what_it_says(
+    installation: Installation, buf: str, clip: Path, other_clip: Path, words: Path
+):
     environment = {
         **os.environ,
         "PATH": f"{ROOT / 'tests' / 'clients'}:{os.environ['PATH']}",
@@ -45,10 +47,12 @@ def test_every_recipe_does_what_it_says(installation: Installation, buf: str, cl
         "CONTROL_PLANE": installation.control_plane,
         "NODE": installation.node,
         "CLIP": str(clip),
+        "OTHER_CLIP": str(other_clip),
+        "TEXT": str(words),
         "BASE_MODEL": "tiny",
     }
     recipes = [match for match in RECIPE.finditer(PAGE.read_text()) if "grpcurl" in match["script"]]
-    answers: dict[str, list[Any]] = {}
+    answers: dict[str, list[list[Any]]] = {}
 
     for recipe in recipes:
         script = recipe["script"]
@@ -65,10 +69,13 @@ def test_every_recipe_does_what_it_says(installation: Installation, buf: str, cl
         environment |= dict(re.findall(r"^([A-Z_]+)=(.+)$", done.stderr, re.MULTILINE))
         found = documents(done.stdout)
         environment |= {name: kept(found[0], path) for path, name in KEEP.findall(recipe["after"])}
-        answers[re.findall(r"(\w+)(?: <<EOF|$)", script, re.MULTILINE)[0]] = found
+        method = re.findall(r"(\w+)(?: <<EOF|$)", script, re.MULTILINE)[0]
+        answers.setdefault(method, []).append(found)
 
-    assert len(recipes) > 40
+    assert len(recipes) > 50
     expect_a_trained_run(answers)
+    expect_a_language_model(answers)
+    assert answers["ListComparisons"][0][0]["comparisons"][0]["clips"][1]["durationS"] == 2
 
 
 def log_end(installation: Installation) -> str:
@@ -76,12 +83,28 @@ def log_end(installation: Installation) -> str:
     return installation.log.read_text()[-3000:]
 
 
-def expect_a_trained_run(answers: dict[str, list[Any]]) -> None:
+def expect_a_trained_run(answers: dict[str, list[list[Any]]]) -> None:
     """What only a real training can have answered."""
-    series = {one["name"]: one for one in answers["QueryMetrics"][0]["series"]}
+    series = {one["name"]: one for one in answers["QueryMetrics"][0][0]["series"]}
     assert len(series["loss"]["steps"]) == 6, "two epochs over three clips that pass the threshold"
     assert series["grad_norm"]["values"][0] > 0
-    assert answers["GetRunReport"][0]["report"]["finalLoss"] > 0
-    assert {preview.get("step", "0") for preview in answers["ListPreviews"][0]["previews"]} >= {"0", "6"}
-    assert any(chunk["file"]["path"] == "adapter_model.safetensors" for chunk in answers["DownloadAdapter"])
-    assert "succeeded" in answers["StreamJobEvents"][-1]["events"]["events"][-1]["finished"]
+    assert answers["GetRunReport"][0][0]["report"]["finalLoss"] > 0
+    assert {preview.get("step", "0") for preview in answers["ListPreviews"][0][0]["previews"]} >= {"0", "6"}
+    assert any(chunk["file"]["path"] == "adapter_model.safetensors" for chunk in answers["DownloadAdapter"][0])
+    assert "succeeded" in answers["StreamJobEvents"][0][-1]["events"]["events"][-1]["finished"]
+
+
+def expect_a_language_model(answers: dict[str, list[list[Any]]]) -> None:
+    """The same of a language model: its loss came row by row, it wrote, and its files can be read from any byte."""
+    watched = [batch for frame in answers["WatchMetrics"][1] for batch in frame.get("rows", {}).get("batches", [])]
+    assert sum(len(batch["steps"]) for batch in watched if "loss" in batch["names"]) > 2
+    previews = answers["ListPreviews"][1][0]["previews"]
+    assert previews and all(preview["text"].startswith("The") and "file" not in preview for preview in previews)
+    (model,) = answers["ListModels"][0][0]["models"]
+    assert (model["name"], model["version"], model["trainingConfig"]["runId"]) == ("small-words", 1, model["runId"])
+    assert answers["UpdateModel"][0][0]["model"]["labels"] == {"stage": "candidate"}
+    assert answers["GetModelReport"][0][0]["report"]["bestLoss"] == model["bestLoss"] > 0
+    chunks = answers["DownloadModel"][0]
+    assert (chunks[0]["file"]["path"], chunks[0]["offset"]) == ("best_model.pt", "1024")
+    told = {file["path"] for file in model["files"] if file["path"] >= "best_model.pt"}
+    assert {chunk["file"]["path"] for chunk in chunks} == told

@@ -10,18 +10,7 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 
-from tunesmith.v1 import (
-    adapter_pb2,
-    blob_pb2,
-    dataset_pb2,
-    experiment_pb2,
-    node_pb2,
-    run_pb2,
-    server_pb2,
-    telemetry_pb2,
-)
-
-FILES = (adapter_pb2, blob_pb2, dataset_pb2, experiment_pb2, node_pb2, run_pb2, server_pb2, telemetry_pb2)
+from tests.contract.descriptors import NODES_OWN, SERVICES
 
 
 @dataclass(frozen=True)
@@ -48,12 +37,7 @@ class Method:
         return getattr(channel, shape)(path)(iter([data]) if streams[0] else data, timeout=20)
 
 
-METHODS = [
-    Method(method)
-    for file in FILES
-    for service in file.DESCRIPTOR.services_by_name.values()
-    for method in service.methods
-]
+METHODS = [Method(method) for service in SERVICES if service.name != NODES_OWN for method in service.methods]
 
 
 def texts(kind: Descriptor, path: tuple[FieldDescriptor, ...] = ()) -> Iterator[tuple[FieldDescriptor, ...]]:

@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from tests.contract.methods import METHODS, Method, put, texts
 from tests.support.control_plane import fresh_digest
 from tests.support.edge import Refusal, refusal
-from tunesmith.v1 import error_reason_pb2
+from tunesmith.v1 import dataset_pb2, error_reason_pb2
 
 REASONS = {name.removeprefix("ERROR_REASON_") for name in error_reason_pb2.ErrorReason.DESCRIPTOR.values_by_name}
 BUGS = {"INTERNAL", "UNKNOWN"}
@@ -19,10 +19,16 @@ PREFIXES = {
     "dataset_id": "dst_",
     "dataset_version_id": "dsv_",
     "adapter_id": "adp_",
+    "model_id": "mdl_",
     "node_id": "nod_",
 }
 # Where an id is a filter, one that nothing has gives an empty page.
-FILTERED = {"RunService/ListRuns", "AdapterService/ListAdapters", "DatasetService/ListDatasetVersions"}
+FILTERED = {
+    "RunService/ListRuns",
+    "AdapterService/ListAdapters",
+    "ModelService/ListModels",
+    "DatasetService/ListDatasetVersions",
+}
 
 
 def ids_of(method: Method) -> list[str]:
@@ -61,6 +67,9 @@ def with_id(method: Method) -> Message | None:
         setattr(request, ids[0], PREFIXES[ids[0]] + "0" * 26)
     if "samples" in request.DESCRIPTOR.fields_by_name:
         request.samples.add(prompt="a", audio_digest=fresh_digest(), rating=3)
+    if "comparisons" in request.DESCRIPTOR.fields_by_name:
+        clips = [dataset_pb2.RankedClip(audio_digest=fresh_digest(), rank=rank) for rank in (1, 2)]
+        request.comparisons.add(prompt="a", clips=clips)
     return request if ids else None
 
 

@@ -11,6 +11,7 @@ import pytest_asyncio
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from tests.contract.language_models import new_model
 from tests.contract.methods import METHODS, Method
 from tests.support.control_plane import Plane
 from tests.support.edge import Refusal
@@ -45,6 +46,8 @@ async def known(plane: Plane) -> dict[str, str]:
         "dataset_version_id": run.dataset_version_id,
         "dataset_id": dataset_id,
         "adapter_id": adapter_id,
+        "start_adapter_id": adapter_id,
+        "model_id": await new_model(plane),
         "node_id": (await plane.new_node()).node_id,
         "digest": "a" * 64,
         "audio_digest": "b" * 64,

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import psycopg
 import pytest
 
+from control_plane import reports
+from control_plane.adapters import store as adapters
+from control_plane.datasets import store as datasets
+from control_plane.datasets.model import Form
 from control_plane.db import migrate as module
 from control_plane.db.migrate import migrate
+from control_plane.db.pool import connect
 from control_plane.errors import DatabaseTooNew, DatabaseTooOld, DatabaseUnreachable, DatabaseUnsuitable
+from control_plane.runs import store as runs
 
 
 def tables(dsn: str) -> list[str]:
@@ -46,20 +53,101 @@ async def test_a_database_newer_than_the_program_is_refused_with_a_sentence(dsn:
 
 
 async def test_a_migration_that_fails_leaves_nothing(empty_dsn: str, tmp_path, monkeypatch: pytest.MonkeyPatch):
-    for name in ("env.py", "versions/0001_registry.py"):
-        copy = tmp_path / name
-        copy.parent.mkdir(exist_ok=True)
-        copy.write_text((module.SCRIPTS / name).read_text())
-    (tmp_path / "versions" / "0002_broken.py").write_text(
+    copy = scripts(tmp_path, "0001_registry.py")
+    (copy / "versions" / "0002_broken.py").write_text(
         "from alembic import op\nrevision = '0002'\ndown_revision = '0001'\n"
         "def upgrade():\n    op.execute('CREATE TABLE half (a int)')\n    op.execute('CREATE TABLE half (a int)')\n"
     )
-    monkeypatch.setattr(module, "SCRIPTS", tmp_path)
+    monkeypatch.setattr(module, "SCRIPTS", copy)
 
     with pytest.raises(Exception, match='relation "half" already exists'):
         migrate(empty_dsn)
 
     assert tables(empty_dsn) == []
+
+
+async def test_what_is_stored_stays_as_it_was_when_the_schema_grows(
+    empty_dsn: str, tmp_path, monkeypatch: pytest.MonkeyPatch
+):
+    with monkeypatch.context() as before:
+        before.setattr(module, "SCRIPTS", scripts(tmp_path, "0001_registry.py"))
+        migrate(empty_dsn)
+    with psycopg.connect(empty_dsn) as conn:
+        conn.execute(FIRST_RELEASE)
+
+    migrate(empty_dsn)
+
+    async with connect(empty_dsn, pool_size=2) as db, db.connection() as conn:
+        dataset = await datasets.get(conn, "dst_1")
+        version = await datasets.get_version(conn, "dsv_1")
+        run = await runs.get(conn, "run_1")
+        adapter = await adapters.get(conn, "adp_1")
+        [preview] = await runs.previews(conn, run_id="run_1", limit=10)
+        report = await reports.of_run(conn, "run_1")
+    assert (dataset.sample_count, dataset.comparison_count) == (1, 0)
+    assert (version.form, version.derivation, version.min_rating) == (Form.RATED_CLIPS, None, 4)
+    assert (run.start_adapter_id, adapter.start_adapter_id, run.adapter_id) == (None, None, "adp_1")
+    assert (run.model_id, preview.text, report.markdown) == (None, "", "# Report")
+    assert preview.file is not None and preview.file.path == "0.wav"
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ("UPDATE previews SET text = 'a text'", "previews_check"),
+        ("UPDATE previews SET file = NULL", "previews_check"),
+        ("UPDATE runs SET model_id = 'mdl_1' WHERE run_id = 'run_1'", "runs_check"),
+        ("UPDATE models SET version = 1", "models_name_version_key"),
+        ("UPDATE models SET run_id = 'run_2'", "models_run_id_key"),
+    ],
+)
+async def test_the_schema_keeps_clip_from_text_adapter_from_model_and_versions_apart(
+    empty_dsn: str, change: str, rule: str
+):
+    migrate(empty_dsn)
+    with psycopg.connect(empty_dsn) as conn:
+        conn.execute(FIRST_RELEASE)
+        conn.execute(TWO_MODELS)
+
+    with psycopg.connect(empty_dsn) as conn, pytest.raises(psycopg.IntegrityError, match=rule):
+        conn.execute(change.encode())
+
+
+FIRST_RELEASE = b"""
+    INSERT INTO datasets (dataset_id, name, last_version) VALUES ('dst_1', 'clips', 1);
+    INSERT INTO samples (sample_id, dataset_id, prompt, audio_digest, rating, duration_s, sample_rate_hz, channels)
+        VALUES ('smp_1', 'dst_1', 'a song', 'a', 5, 2.5, 32000, 1);
+    INSERT INTO dataset_versions (dataset_version_id, dataset_id, number, min_rating, sample_count, digest, size_bytes)
+        VALUES ('dsv_1', 'dst_1', 1, 4, 1, 'b', 10);
+    INSERT INTO experiments (experiment_id, name, dataset_id) VALUES ('exp_1', 'trial', 'dst_1');
+    INSERT INTO runs (run_id, experiment_id, dataset_version_id, kind, spec, state, adapter_id, final_loss, end_time)
+        VALUES ('run_1', 'exp_1', 'dsv_1', 'supervised', '{"supervised": {"adapter": {"base_model": "tiny"}}}',
+                'succeeded', 'adp_1', 1.5, now());
+    INSERT INTO adapters (adapter_id, name, version, run_id, experiment_id, dataset_version_id, base_model, final_loss,
+                          files, training_config, report, report_markdown)
+        VALUES ('adp_1', 'trial', 1, 'run_1', 'exp_1', 'dsv_1', 'tiny', 1.5, '[]', '{}', '{}', '# Report');
+    INSERT INTO attempts (run_id, attempt, state, end_reason) VALUES ('run_1', 1, 'ended', 'succeeded');
+    INSERT INTO previews (run_id, attempt, step, prompt_index, prompt, seed, duration_s, file)
+        VALUES ('run_1', 1, 10, 0, 'a song', 7, 2.5, '{"path": "0.wav"}');
+"""
+TWO_MODELS = b"""
+    INSERT INTO runs (run_id, experiment_id, kind, spec, state, final_loss, end_time)
+        SELECT run_id, 'exp_1', 'tiny_lm', '{"tiny_lm": {}}', 'succeeded', 4.5, now()
+        FROM unnest(ARRAY['run_2', 'run_3']) AS run_id;
+    INSERT INTO models (model_id, name, version, run_id, experiment_id, final_loss, best_loss, files, training_config,
+                        report, report_markdown)
+        VALUES ('mdl_1', 'trial', 1, 'run_2', 'exp_1', 4.5, 4.75, '[]', '{}', '{}', ''),
+               ('mdl_2', 'trial', 2, 'run_3', 'exp_1', 4.5, 4.75, '[]', '{}', '{}', '');
+"""
+
+
+def scripts(folder: Path, *versions: str) -> Path:
+    """A copy of the migrations that has these alone."""
+    for name in ("env.py", *(f"versions/{version}" for version in versions)):
+        copy = folder / name
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_text((module.SCRIPTS / name).read_text())
+    return folder
 
 
 async def test_a_server_that_is_too_old_is_refused_with_a_sentence(dsn: str, monkeypatch: pytest.MonkeyPatch):

@@ -5,26 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from google.protobuf.descriptor import ServiceDescriptor
-
 from services.rpc.errors import CODES
+from tests.contract.descriptors import SERVICES
 from tests.rules.sources import ROOT, python_files, report
-from tunesmith.v1 import (
-    adapter_pb2,
-    blob_pb2,
-    dataset_pb2,
-    error_reason_pb2,
-    experiment_pb2,
-    node_pb2,
-    run_pb2,
-    server_pb2,
-    telemetry_pb2,
-    trainer_pb2,
-)
+from tunesmith.v1 import error_reason_pb2
 
-FILES = (
-    experiment_pb2, dataset_pb2, run_pb2, telemetry_pb2, adapter_pb2, node_pb2, blob_pb2, server_pb2, trainer_pb2,
-)  # fmt: skip
 # Reasons that nothing gives yet, each with what it waits for.
 RESERVED: dict[str, str] = {}
 
@@ -33,11 +18,6 @@ def reasons() -> list[str]:
     """Every reason, without its prefix."""
     names = [name.removeprefix("ERROR_REASON_") for name in error_reason_pb2.ErrorReason.DESCRIPTOR.values_by_name]
     return [name for name in names if name != "UNSPECIFIED"]
-
-
-def services() -> list[ServiceDescriptor]:
-    """Every service of the contract."""
-    return [service for file in FILES for service in file.DESCRIPTOR.services_by_name.values()]
 
 
 def test_every_reason_has_its_code_at_the_edge():
@@ -74,6 +54,6 @@ def test_every_method_has_a_recipe():
     page = (ROOT / "docs/how-to/use-grpcurl.md").read_text()
 
     called = set(re.findall(r"tunesmith\.v1\.(\w+/\w+)", page))
-    methods = {f"{service.name}/{method.name}" for service in services() for method in service.methods}
+    methods = {f"{service.name}/{method.name}" for service in SERVICES for method in service.methods}
 
     assert called == methods

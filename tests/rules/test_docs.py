@@ -10,7 +10,8 @@ from pathlib import Path
 
 from tests.rules.sources import ROOT, Source, markdown_files, report
 
-LANGUAGES = {"text", "console", "bash", "python", "yaml", "toml", "json", "jsonl", "csv", "proto", "sql", "ini"}
+RUN = {"bash", "console", "python"}
+LANGUAGES = RUN | {"text", "diagram", "yaml", "toml", "json", "jsonl", "csv", "proto", "sql", "ini"}
 PAGE_LINES = 300
 GENERATED = tuple(f"docs/reference/{name}.md" for name in ("settings", "errors", "api", "cli", "configuration"))
 
@@ -89,6 +90,23 @@ def test_every_page_can_be_reached_from_the_index():
             waiting.append(str(file.relative_to(ROOT)) if file.is_relative_to(ROOT) else "")
 
     assert sorted(set(pages) - reached) == []
+
+
+def test_every_flag_that_a_page_names_is_one_of_the_command_line():
+    """Those of `tunesmith …` commands, and those that stand alone in code style; cli.md holds all that there are."""
+    flag = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
+    known = set(flag.findall((ROOT / "docs/reference/cli.md").read_text()))
+    named = re.compile(r"`(--[^`]+)`|(?:^|[`$] ?)(tunesmith (?:[^`\n]|\\\n)+)", re.MULTILINE)
+    problems = [
+        f"{source.path}: {name}"
+        for source in markdown_files()
+        for match in named.finditer(source.text)
+        for name in flag.findall(match[0])
+        if name not in known
+    ]
+
+    assert len(known) > 50
+    assert not problems, report(problems)
 
 
 def test_no_page_is_too_long():

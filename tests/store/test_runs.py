@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from control_plane import reports
 from control_plane.adapters import store as adapters
 from control_plane.datasets import store as datasets
 from control_plane.errors import (
@@ -141,7 +142,7 @@ async def test_success_registers_adapter_report_and_run_together(registry: Regis
     async with registry.db.connection() as conn:
         adapter = await adapters.get(conn, ended.adapter_id)
         report = await adapters.report(conn, ended.adapter_id)
-        assert await adapters.report_of_run(conn, run.run_id) == report
+        assert await reports.of_run(conn, run.run_id) == report
     assert (adapter.name, adapter.version, adapter.base_model) == ("first", 1, BASE_MODEL)
     assert (adapter.run_id, adapter.dataset_version_id) == (run.run_id, run.dataset_version_id)
     assert [file.path for file in adapter.files] == ["adapter_model.safetensors"]
@@ -167,7 +168,7 @@ async def test_failure_keeps_the_reason_and_the_checkpoints_and_registers_no_ada
     async with registry.db.connection() as conn:
         assert [each.step for each in await store.checkpoints(conn, run_id=run.run_id, limit=10)] == [10]
         with pytest.raises(ReportNotReady, match="the run is failed and has no report"):
-            await adapters.report_of_run(conn, run.run_id)
+            await reports.of_run(conn, run.run_id)
 
 
 async def test_what_a_process_says_cannot_keep_its_run_from_ending(registry: Registry):

@@ -112,7 +112,9 @@ class Plane:
 
     async def new_node(self) -> node_pb2.Node:
         """A node that can be given runs."""
-        node = node_pb2.Node(name=fresh("node"), address="127.0.0.1:1", kinds=["supervised"], slots=64)
+        node = node_pb2.Node(
+            name=fresh("node"), address="127.0.0.1:1", kinds=["supervised", "dpo", "ranking"], slots=64
+        )
         return (await self.nodes.RegisterNode(node_pb2.RegisterNodeRequest(node=node))).node
 
     async def dispatch(self, run_id: str) -> Job:
@@ -147,8 +149,9 @@ class Plane:
             for path, data in files.items()
         ]
         finished = job_event_pb2.JobFinished(succeeded=job_event_pb2.JobSucceeded(adapter_files=kept))
+        run = (await self.runs.GetRun(run_pb2.GetRunRequest(run_id=run_id))).run
         artefacts = Artefacts(
-            training_config=job_event_pb2.TrainingConfig(run_id=run_id, device="cpu fp32"),
+            training_config=job_event_pb2.TrainingConfig(run_id=run_id, spec=run.spec, device="cpu fp32"),
             report=job_event_pb2.TrainingReport(final_loss=1.5, steps=10),
             report_markdown="# Report\n",
         )

@@ -1,6 +1,6 @@
 """The training process of a job with an engine of seconds: the real `job_process.run`, run with `python -m`.
 
-The engine does what the job's base model is called: see the functions below.
+The engine does what the job's base model is called, or its kind where it has none: see the functions below.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from trainer_node import job_process
 from trainer_node.job_folder import JobFolder
 from trainer_node.training import Blobs, Outcome, StopRequested, Telemetry, Train, TrainingJob
+from tunesmith.spec import kind_of
 from tunesmith.v1 import job_event_pb2
 
 Event = job_event_pb2.JobEvent
@@ -43,6 +44,10 @@ def quick(job: TrainingJob, telemetry: Telemetry, blobs: Blobs, stop: StopReques
     print(f"argv={sys.argv[1:]}")
     print(f"environment={sorted(os.environ)}")
     print(f"samples={[(s.prompt, s.audio_path.read_bytes()) for s in job.samples]}")
+    for comparison in job.comparisons:
+        print(f"compared={[(comparison.prompt, clip.audio_path.read_bytes(), clip.rank) for clip in comparison.clips]}")
+    if job.start_adapter_dir:
+        print(f"start_adapter={sorted((path.name, path.read_bytes()) for path in job.start_adapter_dir.iterdir())}")
     resumed = (job.resume_dir / "adapter.safetensors").read_text() if job.resume_dir else ""
     print(f"resumed={resumed!r}")
     for step in range(1, job.job.spec.supervised.training.epochs + 1):
@@ -104,6 +109,15 @@ def raising(job: TrainingJob, telemetry: Telemetry, blobs: Blobs, stop: StopRequ
     raise ValueError("shapes (2, 3)\nand (4, 5) do not fit")
 
 
+def tiny_lm(job: TrainingJob, telemetry: Telemetry, blobs: Blobs, stop: StopRequested) -> Outcome:
+    """Reads its corpus and succeeds; tells what it found."""
+    print(f"folders={len(job.corpus_paths)}")
+    for folder in job.corpus_paths:
+        texts = sorted(path for path in folder.rglob("*") if path.is_file())
+        print(f"corpus={[(path.relative_to(folder).as_posix(), path.read_bytes()) for path in texts]}")
+    return job_event_pb2.JobSucceeded()
+
+
 def full(job: TrainingJob, telemetry: Telemetry, blobs: Blobs, stop: StopRequested) -> Outcome:
     """Finds no room."""
     raise OSError(28, "No space left on device", str(job.output_dir / "x"))
@@ -124,13 +138,15 @@ def slow_import(kind: str) -> Train:
 
 
 ENGINES: dict[str, Callable[[TrainingJob, Telemetry, Blobs, StopRequested], Outcome]] = {
-    engine.__name__: engine for engine in (quick, steady, stubborn, flooding, forgetful, raising, full, vanishing)
+    engine.__name__: engine
+    for engine in (quick, steady, stubborn, flooding, forgetful, raising, full, vanishing, tiny_lm)
 }
 
 
 def main() -> None:
     folder = JobFolder(Path(sys.argv[1]))
-    name = folder.job().spec.supervised.adapter.base_model
+    spec = folder.job().spec
+    name = spec.supervised.adapter.base_model or kind_of(spec)
     code = job_process.run(folder, slow_import if name == "slow_import" else lambda kind: ENGINES[name])
     os._exit(code)
 

@@ -5,6 +5,7 @@ The base model and the rated clips are made once a session; each installation ha
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -29,7 +30,7 @@ from tunesmith.client.client import Client
 from tunesmith.client.errors import ApiError
 from tunesmith.client.transfer import upload_missing
 from tunesmith.client.watch import watch_metrics
-from tunesmith.v1 import experiment_pb2, job_event_pb2, job_spec_pb2, run_pb2, telemetry_pb2
+from tunesmith.v1 import dataset_pb2, experiment_pb2, job_event_pb2, job_spec_pb2, run_pb2, telemetry_pb2
 
 T = TypeVar("T")
 Ledger = dict[tuple[str, int], float]
@@ -38,10 +39,13 @@ Ledger = dict[tuple[str, int], float]
 
 @dataclass(frozen=True)
 class Materials:
-    """What every installation starts from. models_dir holds the base model `tiny`; rated: a file of 16 rated clips."""
+    """What every installation starts from. models_dir holds the base model `tiny`; rated: a file of 16 rated clips;
+    shared: the same clips as answers to 5 prompts, three or four each, none as good as another.
+    """
 
     models_dir: Path
     rated: Path
+    shared: Path
 
 
 @dataclass
@@ -87,20 +91,30 @@ class Installation:
         """Where a node keeps its jobs."""
         return self.folder / name
 
-    def new_experiment(self, name: str = "trial") -> str:
-        """An experiment over the imported clips; its id."""
-        prepared = prepare_import(self.materials.rated)
+    def new_experiment(self, name: str = "trial", *, clips: Path | None = None) -> str:
+        """An experiment over the imported clips, by default the rated ones; its id."""
+        prepared = prepare_import(clips or self.materials.rated)
         upload_missing(self.client, prepared.audio_files)
-        dataset_id, created = find_or_create(self.client, "clips")
+        dataset_id, created = find_or_create(self.client, prepared.file.stem)
         if created:
             add_samples(self.client, dataset_id, prepared)
         experiment = experiment_pb2.Experiment(name=name, dataset_id=dataset_id)
         request = experiment_pb2.CreateExperimentRequest(experiment=experiment)
         return self.client.experiments.CreateExperiment(request).experiment.experiment_id
 
-    def submit(self, experiment_id: str, spec: job_spec_pb2.JobSpec) -> str:
+    def submit(self, experiment_id: str, spec: job_spec_pb2.JobSpec, *, dataset_version_id: str = "") -> str:
         """Queue a run; its id."""
-        return self.client.runs.CreateRun(run_pb2.CreateRunRequest(experiment_id=experiment_id, spec=spec)).run.run_id
+        request = run_pb2.CreateRunRequest(
+            experiment_id=experiment_id, spec=spec, dataset_version_id=dataset_version_id
+        )
+        return self.client.runs.CreateRun(request).run.run_id
+
+    def freeze_lists(self, experiment_id: str) -> str:
+        """A version of an experiment's clips as ranked lists; its id."""
+        asked = experiment_pb2.GetExperimentRequest(experiment_id=experiment_id)
+        dataset_id = self.client.experiments.GetExperiment(asked).experiment.dataset_id
+        request = dataset_pb2.CreateDatasetVersionRequest(dataset_id=dataset_id, ranked_lists={})
+        return self.client.datasets.CreateDatasetVersion(request).dataset_version.dataset_version_id
 
     def run(self, run_id: str) -> run_pb2.Run:
         """A run as it is now."""
@@ -119,6 +133,11 @@ class Installation:
     def ended(self, run_id: str, *, within_s: float = 120) -> run_pb2.Run:
         """The run once it has ended."""
         return wait_for(lambda: run if (run := self.run(run_id)).HasField("end_time") else None, within_s=within_s)
+
+    def checkpoints(self, run_id: str) -> list[run_pb2.Checkpoint]:
+        """The run's checkpoints that the control plane knows."""
+        request = run_pb2.ListCheckpointsRequest(run_id=run_id)
+        return list(self.client.runs.ListCheckpoints(request).checkpoints)
 
     def metrics(self, run_id: str) -> Ledger:
         """Every point that the control plane has stored."""
@@ -241,7 +260,12 @@ def materials(tmp_path_factory: pytest.TempPathFactory) -> Materials:
     """A tiny base model and rated clips."""
     folder = tmp_path_factory.mktemp("materials")
     make_tiny(folder / "models" / "tiny")
-    return Materials(models_dir=folder / "models", rated=write_demo(folder / "demo", clips=16))
+    rated = write_demo(folder / "demo", clips=16)
+    shared = rated.with_name("shared.jsonl")
+    rows = [json.loads(line) for line in rated.read_text().splitlines()]
+    answers = [row | {"prompt": f"piece {i % 5}", "rating": 5 - i // 5} for i, row in enumerate(rows)]
+    shared.write_text("".join(json.dumps(row) + "\n" for row in answers))
+    return Materials(models_dir=folder / "models", rated=rated, shared=shared)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
 from trainer_node.config import TrainerNodeConfig
@@ -44,6 +44,23 @@ class MemorySource:
             {"audio_digest": self.add(data), "duration_s": 1.0, "prompt": prompt, "rating": 4.0, "tags": {}}
             for prompt, data in clips.items()
         ]
+        return self._add_rows(rows)
+
+    def add_comparisons(self, comparisons: dict[str, list[bytes]]) -> str:
+        """A frozen data set of prompts and their clips, best first; returns the digest of its export."""
+        rows = [
+            {
+                "clips": [
+                    {"audio_digest": self.add(data), "duration_s": 1.0, "rank": rank}
+                    for rank, data in enumerate(clips, start=1)
+                ],
+                "prompt": prompt,
+            }
+            for prompt, clips in comparisons.items()
+        ]
+        return self._add_rows(rows)
+
+    def _add_rows(self, rows: Sequence[Mapping[str, object]]) -> str:
         return self.add(
             b"".join(json.dumps(row, sort_keys=True, separators=(",", ":")).encode() + b"\n" for row in rows)
         )

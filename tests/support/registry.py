@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from google.protobuf import json_format
 
-from control_plane.datasets.commands import add_samples, create_dataset
-from control_plane.datasets.model import Dataset, NewSample
+from control_plane.adapters import store as adapters
+from control_plane.adapters.model import Adapter
+from control_plane.datasets.commands import add_comparisons, add_samples, create_dataset
+from control_plane.datasets.model import Dataset, NewComparison, NewSample
 from control_plane.db.connection import execute
 from control_plane.db.pool import Database
 from control_plane.experiments.commands import create_experiment
 from control_plane.experiments.model import Experiment
+from control_plane.models import store as models
+from control_plane.models.model import Model
 from control_plane.nodes.commands import register_node
 from control_plane.nodes.model import Node
 from control_plane.runs import commands, store
@@ -22,14 +27,16 @@ from tests.support.fakes import FakeInspector, InMemoryBlobs
 from tunesmith.v1 import blob_pb2, job_event_pb2, job_spec_pb2
 
 BASE_MODEL = "facebook/musicgen-small"
-ARTEFACTS = Artefacts(
-    training_config=job_event_pb2.TrainingConfig(device="cpu fp32"),
-    report=job_event_pb2.TrainingReport(final_loss=1.5, best_loss=1.25),
-    report_markdown="# Report\n",
-)
+FINGERPRINT = "f" * 64
+KINDS = ("supervised", "dpo", "ranking", "tiny_lm")
 SUCCEEDED = job_event_pb2.JobFinished(
     succeeded=job_event_pb2.JobSucceeded(
         adapter_files=[blob_pb2.File(path="adapter_model.safetensors", digest="a" * 64, size_bytes=12)]
+    )
+)
+MODEL_SUCCEEDED = job_event_pb2.JobFinished(
+    succeeded=job_event_pb2.JobSucceeded(
+        model_files=[blob_pb2.File(path="best_model.pt", digest="b" * 64, size_bytes=34)]
     )
 )
 FAILED = job_event_pb2.JobFinished(
@@ -40,8 +47,17 @@ CANCELLED = job_event_pb2.JobFinished(cancelled=job_event_pb2.JobCancelled(check
 
 def supervised(**training: object) -> job_spec_pb2.JobSpec:
     """A complete JobSpec for a supervised run."""
-    body: dict[str, Any] = {"adapter": {"base_model": BASE_MODEL}, "training": training}
-    return json_format.ParseDict({"supervised": body}, job_spec_pb2.JobSpec())
+    return spec_of("supervised", adapter={"base_model": BASE_MODEL}, training=training)
+
+
+def spec_of(kind: str, **groups: dict[str, object]) -> job_spec_pb2.JobSpec:
+    """A JobSpec of a kind with these settings."""
+    return json_format.ParseDict({kind: groups}, job_spec_pb2.JobSpec())
+
+
+def tiny_lm(**corpus: object) -> job_spec_pb2.JobSpec:
+    """A JobSpec for a language model."""
+    return spec_of("tiny_lm", corpus=corpus)
 
 
 def digest_of(word: str) -> str:
@@ -52,6 +68,12 @@ def digest_of(word: str) -> str:
 def clip(word: str, *, rating: float = 3.0, prompt: str | None = None, **tags: str) -> NewSample:
     """A sample whose audio is called `word`."""
     return NewSample(prompt=prompt or f"a {word}", audio_digest=digest_of(word), rating=rating, tags=tags)
+
+
+def compared(*tiers: str, prompt: str = "a song") -> NewComparison:
+    """A comparison of clips of which each is better than the next; a tier of several words is tied."""
+    clips = [(digest_of(word), rank) for rank, tier in enumerate(tiers, start=1) for word in tier.split()]
+    return NewComparison(prompt=prompt, clips=tuple(clips))
 
 
 @dataclass
@@ -68,9 +90,13 @@ class Registry:
         await add_samples(self.db, FakeInspector(), dataset_id=dataset.dataset_id, samples=chosen)
         return dataset
 
-    async def experiment(self, name: str = "first") -> Experiment:
-        """An experiment with data."""
-        dataset = await self.dataset(name=f"{name}-clips")
+    async def compare(self, dataset_id: str, *comparisons: NewComparison) -> tuple[int, int]:
+        """Add comparisons; (added, duplicates)."""
+        return await add_comparisons(self.db, FakeInspector(), dataset_id=dataset_id, comparisons=comparisons)
+
+    async def experiment(self, name: str = "first", samples: Sequence[NewSample] = ()) -> Experiment:
+        """An experiment with data: these samples, or three that no two of share a prompt."""
+        dataset = await self.dataset(*samples, name=f"{name}-clips")
         return await create_experiment(self.db, name=name, dataset_id=dataset.dataset_id)
 
     async def node(self, name: str = "node-1", *, slots: int = 1, kinds: tuple[str, ...] = ("supervised",)) -> Node:
@@ -108,10 +134,24 @@ class Registry:
             return await commands.begin_training(conn, job, started, "ingest")
 
     async def finish(self, job: Job, finished: job_event_pb2.JobFinished) -> Run:
-        """The job tells its end."""
-        artefacts = ARTEFACTS if finished.HasField("succeeded") else None
+        """The job tells its end; with success, what was trained and how."""
+        artefacts = _artefacts(await self.get(job)) if finished.HasField("succeeded") else None
         async with self.db.transaction() as conn:
             return await commands.finish_run(conn, job, finished, artefacts, "ingest")
+
+    async def adapter(self, experiment: Experiment | None = None, **asked: Any) -> Adapter:
+        """The adapter of a run that succeeded."""
+        await self.queued(experiment, **asked)
+        ended = await self.finish(await self.claim(await self.node("maker", slots=64, kinds=KINDS)), SUCCEEDED)
+        async with self.db.connection() as conn:
+            return await adapters.get(conn, str(ended.adapter_id))
+
+    async def model(self, experiment: Experiment | None = None) -> Model:
+        """The language model of a run that succeeded."""
+        await self.queued(experiment, spec=tiny_lm())
+        ended = await self.finish(await self.claim(await self.node("maker", slots=64, kinds=KINDS)), MODEL_SUCCEEDED)
+        async with self.db.connection() as conn:
+            return await models.get(conn, str(ended.model_id))
 
     async def checkpoint(self, job: Job, step: int) -> None:
         """The job has left a checkpoint."""
@@ -146,3 +186,11 @@ class Registry:
             row = await cursor.fetchone()
             assert row is not None
             return int(row["n"])
+
+
+def _artefacts(run: Run) -> Artefacts:
+    config = job_event_pb2.TrainingConfig(
+        run_id=run.run_id, spec=run.spec, device="cpu fp32", base_model_fingerprint=FINGERPRINT
+    )
+    report = job_event_pb2.TrainingReport(config=config, final_loss=1.5, best_loss=1.25)
+    return Artefacts(training_config=config, report=report, report_markdown="# Report\n")

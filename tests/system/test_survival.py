@@ -62,7 +62,7 @@ async def test_a_lost_nodes_run_goes_on_elsewhere_from_its_last_checkpoint(insta
     installation.start_node("node-a")
     spec = small_training(epochs=60)
     run_id = installation.submit(installation.new_experiment(), spec)
-    wait_for(lambda: _checkpoints(installation, run_id), within_s=90)
+    wait_for(lambda: installation.checkpoints(run_id), within_s=90)
 
     training = installation.training_process("node-a")
     installation.kill("node-a")
@@ -83,7 +83,7 @@ async def test_a_killed_training_fails_its_run_with_exit_code_and_keeps_its_chec
     installation.start_control_plane()
     installation.start_node()
     run_id = installation.submit(installation.new_experiment(), small_training(epochs=200))
-    wait_for(lambda: _checkpoints(installation, run_id), within_s=90)
+    wait_for(lambda: installation.checkpoints(run_id), within_s=90)
 
     installation.training_process().kill()
     run = installation.ended(run_id, within_s=20)
@@ -91,7 +91,7 @@ async def test_a_killed_training_fails_its_run_with_exit_code_and_keeps_its_chec
     assert run.state == run_pb2.RUN_STATE_FAILED
     assert run.failure.reason == "PROCESS_DIED" and run.failure.exit_code == -signal.SIGKILL
     assert run.failure.message
-    assert _checkpoints(installation, run_id), "checkpoints are kept"
+    assert installation.checkpoints(run_id), "checkpoints are kept"
     assert not installation.client.adapters.ListAdapters(adapter_pb2.ListAdaptersRequest()).adapters
 
 
@@ -109,7 +109,7 @@ async def test_a_cancelled_runs_processes_are_gone_within_ten_seconds_and_leave_
     run = installation.ended(run_id, within_s=10)
 
     assert run.state == run_pb2.RUN_STATE_CANCELLED
-    (checkpoint,) = _checkpoints(installation, run_id)[-1:]
+    (checkpoint,) = installation.checkpoints(run_id)[-1:]
     assert checkpoint.step >= 10 and checkpoint.files
 
 
@@ -136,11 +136,6 @@ async def test_a_resumed_runs_losses_are_bit_identical_to_an_uninterrupted_one(i
     interrupted = first | second
     assert {key: interrupted[key] for key in expected} == expected
     assert installation.run(whole).final_loss == run.final_loss
-
-
-def _checkpoints(installation: Installation, run_id: str) -> list[run_pb2.Checkpoint]:
-    request = run_pb2.ListCheckpointsRequest(run_id=run_id)
-    return list(installation.client.runs.ListCheckpoints(request).checkpoints)
 
 
 def _group_lives(group: int) -> bool:

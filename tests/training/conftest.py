@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.support.audiocraft import known_width
 from tests.training.studio import Studio
 from trainer_node.engines.musicgen.family import BaseModel, load_base
 from trainer_node.engines.musicgen.tiny import make_tiny
@@ -23,6 +24,15 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Each training makes accelerate collect all garbage, which need not mean the libraries' half a million objects.
     gc.collect()
     gc.freeze()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wide_models_dir(tmp_path_factory: pytest.TempPathFactory, models_dir: Path) -> Path:
+    """A models directory with `wide` and `wide-stereo`: tiny, but with a T5 as wide as one that audiocraft knows."""
+    folder = tmp_path_factory.mktemp("wide")
+    known_width(models_dir / "tiny", folder / "wide")
+    known_width(models_dir / "tiny-stereo", folder / "wide-stereo")
     return folder
 
 

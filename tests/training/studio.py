@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from trainer_node import checkpoints
 from trainer_node.engines.registry import engine_for
+from trainer_node.start_adapter import described
 from trainer_node.training import Outcome, TrainingJob, TrainingSample
 from tunesmith import spec as job_spec
 from tunesmith.v1 import blob_pb2, job_event_pb2, job_spec_pb2, trainer_pb2
@@ -179,20 +180,25 @@ class Studio:
         stop: Callable[[Telemetry], bool] = lambda _: False,
         resume_dir: Path | None = None,
         output_dir: Path | None = None,
+        start: Path | None = None,
         **overrides: Any,
     ) -> Training:
-        """Run the supervised engine with SETTINGS and these changes, such as training={"epochs": 4}."""
+        """Run the supervised engine with SETTINGS and these changes, such as training={"epochs": 4}.
+
+        start: the PEFT folder of the adapter to start from.
+        """
         self.trainings += 1
         output_dir = output_dir or self.folder / f"training-{self.trainings}"
         blobs = Blobs(self.folder / "blobs")
         self.telemetry = telemetry = Telemetry()
         job = TrainingJob(
-            job=trainer_pb2.Job(spec=spec(**overrides), attempt=1),
+            job=trainer_pb2.Job(spec=spec(**overrides), attempt=1, start_adapter=described(start) if start else None),
             samples=samples,
             models_dir=self.models_dir,
             cache_dir=self.cache_dir,
             output_dir=output_dir,
             resume_dir=resume_dir,
+            start_adapter_dir=start,
             threads=1,
             device="cpu",
         )

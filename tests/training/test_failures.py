@@ -5,15 +5,18 @@ from __future__ import annotations
 import errno
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.training import preference_studio
 from tests.training.studio import Studio, metric_rows, spec
 from trainer_node import preflight
 from trainer_node.checkpoints import CheckpointFolder
-from trainer_node.engines.musicgen import family, memory
+from trainer_node.engines import memory
+from trainer_node.engines.musicgen import family, remedies
 from trainer_node.errors import BaseModelUnavailable, DataInvalid, DiskFull, LossNotFinite, OutOfMemory
 from trainer_node.training import TrainingSample
 
@@ -66,7 +69,36 @@ def test_out_of_memory_names_the_computed_remedy(
     ],
 )
 def test_the_remedy_fits_the_settings(training: dict[str, object], remedy: str) -> None:
-    assert remedy in memory.smaller_step(spec(training=training).supervised.training)
+    assert remedy in remedies.smaller_step(spec(training=training).supervised.training)
+
+
+def test_a_long_list_can_be_made_shorter_before_its_clips_are_cut() -> None:
+    training = spec(training={"batch_size": 1, "gradient_checkpointing": True, "max_clip_s": 30}).supervised.training
+
+    named = {clips: remedies.smaller_step(training, longest_list=clips) for clips in (64, 7, 2)}
+
+    assert named[64] == "freeze the data as ranked lists with max_list_size 32 (the longest has 64 clips)"
+    assert named[7].startswith("freeze the data as ranked lists with max_list_size 3 ")
+    assert named[2] == remedies.smaller_step(training) == remedies.shorter_clips(training)
+
+
+def test_out_of_memory_in_a_ranking_counts_the_clips_of_its_longest_list(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared = [
+        *preference_studio.comparisons(studio, 1, size=3),
+        *preference_studio.comparisons(studio, 2, size=5)[1:],
+    ]
+    monkeypatch.setattr(family, "score", python_is_full)
+
+    with pytest.raises(OutOfMemory, match=r"max_list_size 2 \(the longest has 5 clips\)"):
+        preference_studio.train(
+            studio,
+            "ranking",
+            compared,
+            relative_to_reference=False,
+            training={"batch_size": 1, "gradient_checkpointing": True},
+        )
 
 
 def test_out_of_memory_while_encoding_and_while_listening_name_their_own_settings(
@@ -121,13 +153,36 @@ def test_gradients_that_are_no_numbers_never_reach_the_weights(studio: Studio, m
         studio.train(studio.samples(4))
 
 
+@pytest.mark.parametrize("kind", ["supervised", "dpo", "ranking"])
+def test_a_validation_loss_that_is_no_number_ends_the_training(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    real = family.score
+
+    def broken_when_validating(model: Any, batch: Any, **rest: Any) -> torch.Tensor:
+        scored_alone = len(batch["labels_BKS"]) == 1  # for the reference
+        return real(model, batch, **rest) * (1 if model.training or scored_alone else float("nan"))
+
+    monkeypatch.setattr(family, "score", broken_when_validating)
+
+    with pytest.raises(LossNotFinite, match="the eval_loss is nan at step 1; reduce learning_rate") as failed:
+        if kind == "supervised":
+            studio.train(studio.samples(6), training={"batch_size": 8}, validation={"validation_fraction": 0.4})
+        else:
+            preference_studio.train(studio, kind, preference_studio.comparisons(studio, 3))
+
+    assert failed.value.metadata["step"] == "1"
+    assert [str(row["eval_loss"]) for _, row in metric_rows(studio.telemetry.events) if "eval_loss" in row] == ["nan"]
+    assert not list(studio.folder.rglob("step-*"))
+
+
 def test_a_base_model_that_is_nowhere_says_where_to_put_it(studio: Studio) -> None:
     with pytest.raises(BaseModelUnavailable) as failed:
         studio.train(studio.samples(4), adapter={"base_model": "large"})
 
     assert failed.value.message == (
         "the models directory has no folder 'large' (it has: tiny, tiny-stereo); put the base model there, or give a "
-        "Hugging Face id such as facebook/musicgen-small"
+        "Hugging Face id such as facebook/musicgen-small; in the foreground, --base-model DIR names any folder"
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 import torch
 
 from tests.training.studio import Studio
+from trainer_node.engines import tensor_files
 from trainer_node.engines.musicgen.family import BaseModel
 from trainer_node.engines.musicgen.features import Features
 from trainer_node.errors import DataInvalid
@@ -29,8 +32,8 @@ def test_cached_features_equal_fresh_ones_and_are_not_computed_again(
     again = Features(base, tmp_path / "shared", max_clip_s=30)
     cached = again.clips(samples, never)
 
-    assert (first.computed, first.looked_up) == (4 + 3, 4 + 3)  # four clips, three different prompts
-    assert again.computed == 0
+    assert (first.cache.computed, first.cache.looked_up) == (4 + 3, 4 + 3)  # four clips, three different prompts
+    assert again.cache.computed == 0
     for one, two, three in zip(fresh, cached, elsewhere, strict=True):
         assert torch.equal(one.codes_KT, two.codes_KT) and torch.equal(one.codes_KT, three.codes_KT)
         assert torch.equal(one.text_LD, two.text_LD) and torch.equal(one.text_LD, three.text_LD)
@@ -72,7 +75,73 @@ def test_a_torn_cache_entry_is_computed_again(studio: Studio, base: BaseModel, t
     after = Features(base, tmp_path, max_clip_s=30)
 
     assert torch.equal(after.codes(sample), before)
-    assert after.computed == 1
+    assert after.cache.computed == 1
+
+
+def a_bit_over(entry: Path) -> None:
+    content = entry.read_bytes()
+    entry.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+def of_another_clip(entry: Path) -> None:
+    tensor_files.write(entry, {"value": torch.zeros(4, 3, dtype=torch.int16)})
+
+
+def a_folder(entry: Path) -> None:
+    entry.unlink()
+    entry.mkdir()
+
+
+@pytest.mark.parametrize("damage", [a_bit_over, of_another_clip, a_folder])
+def test_an_entry_that_is_not_what_was_put_there_is_computed_again(
+    studio: Studio, base: BaseModel, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    [sample] = studio.samples(1)
+    before = Features(base, tmp_path, max_clip_s=30).codes(sample)
+    [entry] = tmp_path.rglob("*.safetensors")
+    damage(entry)
+
+    after = Features(base, tmp_path, max_clip_s=30)
+
+    assert torch.equal(after.codes(sample), before)
+    assert after.cache.computed == 1
+
+
+def test_an_entry_moved_to_the_place_of_another_is_not_taken_for_it(
+    studio: Studio, base: BaseModel, tmp_path: Path
+) -> None:
+    one, two = studio.samples(2)
+    before = Features(base, tmp_path / "one", max_clip_s=30).codes(one)
+    Features(base, tmp_path / "two", max_clip_s=30).codes(two)
+    [entry], [other] = ((tmp_path / name).rglob("*.safetensors") for name in ("one", "two"))
+    other.replace(entry)
+
+    after = Features(base, tmp_path / "one", max_clip_s=30)
+
+    assert torch.equal(after.codes(one), before)
+    assert after.cache.computed == 1
+
+
+def test_a_cache_that_cannot_be_written_costs_time_and_is_told_once(
+    studio: Studio, base: BaseModel, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    samples = studio.samples(3)
+    (tmp_path / "cache").touch()  # a file where the folder should be, which stops root, too
+
+    clips = Features(base, tmp_path / "cache", max_clip_s=30).clips(samples, never)
+
+    assert [clip.codes_KT.shape for clip in clips] == [(4, 25)] * 3
+    assert capfd.readouterr().out.count("cannot be written (Not a directory), so nothing is kept there") == 1
+
+
+def test_a_full_disk_ends_it(studio: Studio, base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tensor_files, "write", full)
+
+    with pytest.raises(OSError, match="No space left"):
+        Features(base, tmp_path, max_clip_s=30).clips(studio.samples(1), never)
 
 
 def test_stereo_clips_have_left_and_right_interleaved(studio: Studio, stereo_base: BaseModel, base: BaseModel) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from structlog.testing import capture_logs
 
+from tests.training import preference_studio
 from tests.training.studio import OVERFITTING, Studio, Telemetry, Training, metric_rows
 from trainer_node import checkpoints
 from trainer_node.engines.musicgen.course import Progress
@@ -201,6 +202,32 @@ def test_a_checkpoint_goes_on_only_with_its_own_settings_and_data(studio: Studio
         studio.train(samples[:4], resume_dir=folder, training={"epochs": 1})
 
     assert [field.path for field in refused.value.fields] == ["training.learning_rate"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "path", "problem"),
+    [
+        ("ranking", {"temperature": 0.5}, "temperature", "was trained with 0.2; resume with that"),
+        ("ranking", {"loss": "RANKING_LOSS_PLACKETT_LUCE"}, "loss", "was trained with RANKING_LOSS_MARGIN; resume"),
+        ("ranking", {"relative_to_reference": False}, "relative_to_reference", "was trained with true; resume"),
+        ("ranking", {"adapter": {"start_adapter_id": "adp_" + 26 * "0"}}, "adapter.start_adapter_id", "without it"),
+        ("dpo", {}, "kind", "the checkpoint is of a ranking training; resume it as such, or start a new run"),
+    ],
+)
+def test_what_a_checkpoint_was_trained_with_otherwise_is_named(
+    studio: Studio, kind: str, changes: dict[str, Any], path: str, problem: str
+) -> None:
+    compared = preference_studio.comparisons(studio, 3)
+    training = {"epochs": 1}
+    done = preference_studio.train(studio, "ranking", compared, training=training)
+    folder = done.newest_checkpoint()
+
+    with pytest.raises(InvalidField) as refused:
+        preference_studio.train(studio, kind, compared, resume_dir=folder, training=training, **changes)
+
+    [field] = refused.value.fields
+    assert field.path == path
+    assert problem in field.what
 
 
 def test_a_fresh_training_does_not_mix_its_checkpoints_with_an_old_ones(studio: Studio) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
 
 import pytest
 import torch
@@ -14,8 +13,9 @@ from safetensors.torch import load_file
 from transformers import MusicgenForConditionalGeneration
 
 from tests.training.studio import Studio, spec
-from trainer_node import preflight, report
+from trainer_node import preflight, report, report_page
 from trainer_node.engines.musicgen import family, loop, losses
+from trainer_node.engines.musicgen.examples import Example
 from trainer_node.engines.musicgen.features import Features
 from trainer_node.engines.musicgen.supervised import Supervised
 from trainer_node.engines.registry import engine_for
@@ -71,34 +71,12 @@ def test_the_adapter_folder_names_the_base_model_and_no_path(studio: Studio) -> 
         "README.md",
         "adapter_config.json",
         "adapter_model.safetensors",
+        "training_config.json",
     ]
     assert (config["base_model_name_or_path"], config["inference_mode"]) == ("tiny", True)
-    assert "CC-BY-NC" in card
+    assert "base_model: tiny" in card
     assert str(studio.folder) not in card + json.dumps(config)
     assert [file.path for file in done.result().adapter_files] == sorted(path.name for path in folder.iterdir())
-
-
-@pytest.mark.parametrize("lengths", [[0.5] * 8, [0.3, 0.7, 0.4, 0.6, 0.5, 0.2, 0.8, 0.4]], ids=["equal", "different"])
-def test_an_accumulated_batch_equals_the_whole_batch(studio: Studio, lengths: list[float]) -> None:
-    samples = studio.samples(8, length_s=lengths)
-    same: dict[str, Any] = {"validation": {"validation_fraction": 0}, "prompt_dropout": 0.3}
-
-    whole = studio.train(samples, training={"batch_size": 8, "epochs": 3}, **same)
-    parts = studio.train(samples, training={"batch_size": 2, "gradient_accumulation_steps": 4, "epochs": 3}, **same)
-
-    for (step, one), (also, other) in zip(whole.rows(), parts.rows(), strict=True):
-        assert step == also
-        assert one == pytest.approx(other, rel=1e-5)
-
-
-def test_gradient_checkpointing_changes_no_number(studio: Studio) -> None:
-    samples = studio.samples(6)
-
-    without = studio.train(samples)
-    with_it = studio.train(samples, training={"gradient_checkpointing": True})
-
-    for (_, one), (_, other) in zip(without.rows(), with_it.rows(), strict=True):
-        assert one == pytest.approx(other, rel=1e-5)
 
 
 def test_bf16_trains_a_32_bit_adapter_and_previews(studio: Studio) -> None:
@@ -150,7 +128,7 @@ def test_each_metric_row_is_a_line_worth_reading(studio: Studio, capfd: pytest.C
     captured = capfd.readouterr()
     [loss], [norm], [held_out] = done.metric("loss"), done.metric("grad_norm"), done.metric("eval_loss")
     lines = captured.out.splitlines()
-    assert f"step=1/1 epoch=1.00 loss={loss:.6g} learning_rate=0 grad_norm={norm:.6g}" in lines
+    assert f"step=1/1 epoch=1.00 loss={loss:.6g} learning_rate=0.005 grad_norm={norm:.6g}" in lines
     assert f"step=1/1 epoch=1.00 eval_loss={held_out:.6g}" in lines
     assert captured.err == ""
 
@@ -168,7 +146,7 @@ def test_the_configuration_and_the_report_stand_in_the_output(studio: Studio) ->
     assert (told.steps, told.epochs, told.final_loss) == (8, 4.0, done.metric("loss")[-1])
     assert list(told.training_loss.values) == done.metric("loss")
     assert f"{told.best_loss:.4f} nats a token, at step {told.best_step}" in text
-    assert report.sparkline(done.metric("loss")) in text
+    assert report_page.sparkline(done.metric("loss")) in text
     assert "| training.learning_rate | 0.005 |" in text
     assert done.result().report_json.path == "report.json"
 
@@ -182,10 +160,10 @@ def test_a_curve_in_a_report_is_thinned_and_keeps_its_ends() -> None:
 
 
 def test_a_sparkline_leaves_gaps_where_there_is_no_number() -> None:
-    assert report.sparkline([3.0, 2.0, float("nan"), 1.0]) == "█▅ ▁"
-    assert report.sparkline([float("nan")]) == " "
-    assert report.sparkline([1.0, 1.0]) == "▁▁"
-    assert len(report.sparkline([1.0] * 500)) == 60
+    assert report_page.sparkline([3.0, 2.0, float("nan"), 1.0]) == "█▅ ▁"
+    assert report_page.sparkline([float("nan")]) == " "
+    assert report_page.sparkline([1.0, 1.0]) == "▁▁"
+    assert len(report_page.sparkline([1.0] * 500)) == 60
 
 
 def test_prompts_are_dropped_at_the_asked_rate_in_training_only(
@@ -199,9 +177,9 @@ def test_prompts_are_dropped_at_the_asked_rate_in_training_only(
         return torch.zeros(*batch["labels_BKS"].shape, 64)
 
     monkeypatch.setattr(family, "score", score)
-    batch = method.collate([family.Clip(torch.zeros(4, 5, dtype=torch.int16), torch.zeros(3, 48))] * 400)
+    batch = method.collate([Example((family.Clip(torch.zeros(4, 5, dtype=torch.int16), torch.zeros(3, 48)),))] * 400)
     method.loss(None, batch, None)
-    method.eval_loss(None, batch)
+    method.evaluate(None, batch)
 
     assert masks[0] is not None and 70 < int(masks[0].sum()) < 130
     assert masks[1] is None
@@ -215,5 +193,16 @@ def test_steps_are_counted_as_the_loop_counts_them(studio: Studio) -> None:
 
 
 def test_a_kind_that_has_no_engine_is_refused_by_name() -> None:
-    with pytest.raises(TrainingKindUnavailable, match="cannot train dpo; it trains: supervised"):
-        engine_for("dpo")
+    with pytest.raises(TrainingKindUnavailable, match="cannot train karaoke; it trains: "):
+        engine_for("karaoke")
+
+
+def test_a_training_of_one_step_learns_in_it(studio: Studio) -> None:
+    done = studio.train(studio.samples(3), training={"epochs": 1}, validation={"validation_fraction": 0})
+
+    assert done.metric("learning_rate") == [0.005]
+    assert any(
+        tensor.any()
+        for name, tensor in load_file(done.output_dir / "adapter" / "adapter_model.safetensors").items()
+        if "lora_B" in name
+    )

@@ -3,49 +3,26 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.unit.sounds import tone, write
+from tests.unit.dataset_files import folder_with_clips, jsonl, problems
 from trainer_node.data.jsonl import DatasetFileInvalid, digest_of, read_rated_file, training_samples
 from trainer_node.errors import DataInvalid
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with two clips below audio/ and one outside of it."""
-    (tmp_path / "set" / "audio").mkdir(parents=True)
-    for name in ("set/audio/a.wav", "set/audio/b.wav", "outside.wav"):
-        write(tmp_path / name, "wav", tone(duration_s=0.1))
-    return tmp_path / "set"
+    return folder_with_clips(tmp_path)
 
 
 def row(**changes: object) -> dict[str, object]:
     """A good row, changed; None takes a key out."""
     record = {"audio": "audio/a.wav", "prompt": "a tone", "rating": 4, "tags": {"mode": "major"}} | changes
     return {key: value for key, value in record.items() if value is not None}
-
-
-def jsonl(folder: Path, *rows: object) -> Path:
-    """A file with these rows; a text stands for itself."""
-    path = folder / "rated.jsonl"
-    path.write_text("".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in rows), "utf-8")
-    return path
-
-
-def problems(path: Path, **options: object) -> list[str]:
-    """The problems of a file as they are printed, from the name of the file on."""
-    with pytest.raises(DatasetFileInvalid) as caught:
-        read_rated_file(path, **options)
-    assert caught.value.reason == "SAMPLE_INVALID"
-    told = [str(problem) for problem in caught.value.problems]
-    assert all("; " in problem for problem in told), "each ends in the next step"
-    assert all(problem in str(caught.value) for problem in told)
-    return [problem.removeprefix(f"{path.parent}/") for problem in told]
 
 
 def test_jsonl_rows_are_read_with_their_lines_and_resolved_paths(folder):
@@ -56,6 +33,15 @@ def test_jsonl_rows_are_read_with_their_lines_and_resolved_paths(folder):
     assert (first.line, first.prompt, first.rating, first.tags) == (1, "a tone", 4.0, {"mode": "major"})
     assert (second.line, second.prompt, second.rating, second.tags) == (2, "ein Ton, größer", 2.5, {})
     assert second.audio_path == folder / "audio" / "b.wav"
+
+
+def test_a_comparison_is_no_rated_clip(folder):
+    path = jsonl(folder, row(), {"prompt": "a tone", "chosen": "audio/a.wav", "rejected": "audio/b.wav"})
+
+    with pytest.raises(
+        DatasetFileInvalid, match=r"rated.jsonl:2: a comparison where rated clips are wanted; give audio"
+    ):
+        read_rated_file(path)
 
 
 def test_csv_columns_beyond_the_three_are_tags_and_lines_are_those_where_rows_begin(folder):
@@ -111,7 +97,7 @@ def test_every_problem_of_every_row_is_told_at_once(folder):
     [
         ({"audio": None}, "audio is missing; give the path of a sound file"),
         ({"audio": 3}, "audio is 3; give the path"),
-        ({"audio": "audio/c.wav"}, "does not exist"),
+        ({"audio": "audio/none.wav"}, "does not exist"),
         ({"audio": "audio"}, "does not exist"),
         ({"audio": "a\0.wav"}, "not a usable path"),
         ({"audio": "\ud800.wav"}, "not a usable path"),

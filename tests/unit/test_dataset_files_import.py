@@ -51,6 +51,51 @@ def test_the_same_sound_and_prompt_under_two_names_is_told(clips):
         prepare_import(rated(clips, ("a.flac", "one"), ("copy.flac", "one")))
 
 
+def compared(folder: Path, *rows: dict[str, object]) -> Path:
+    """A file of these rows and a rated one in front."""
+    path = rated(folder, ("a.flac", "one"))
+    path.write_text(path.read_text() + "".join(json.dumps({"prompt": "two"} | row) + "\n" for row in rows))
+    return path
+
+
+def test_pairs_and_lists_become_comparisons_that_the_contract_accepts(clips):
+    write(clips / "c.wav", "wav", tone(duration_s=0.2))
+    pair = {"chosen": "b.ogg", "rejected": "a.flac"}
+
+    prepared = prepare_import(compared(clips, pair, {"ranked": ["c.wav", ["a.flac", "b.ogg"]]}))
+
+    digests = {name: hashlib.sha256((clips / name).read_bytes()).hexdigest() for name in ("a.flac", "b.ogg", "c.wav")}
+    first, second = [row.comparison() for row in prepared.comparisons]
+    assert [spec.check(comparison) for comparison in (first, second)] == [[], []]
+    assert (first.prompt, [(clip.audio_digest, clip.rank) for clip in first.clips]) == (
+        "two",
+        [(digests["b.ogg"], 1), (digests["a.flac"], 2)],
+    )
+    assert [clip.rank for clip in second.clips] == [1, 2, 2]
+    assert len(prepared.rows) == 1
+    assert set(prepared.audio_files) == set(digests.values())
+    assert prepared.size_bytes == sum((clips / name).stat().st_size for name in digests)
+
+
+def test_comparisons_keep_their_order_and_bound_and_know_their_line(clips):
+    pairs = [{"prompt": f"prompt {n}", "chosen": "a.flac", "rejected": "b.ogg"} for n in range(3)]
+
+    prepared = prepare_import(compared(clips, *pairs))
+
+    batches = list(prepared.comparison_batches(2))
+    assert [[row.row.prompt for row in batch] for batch in batches] == [["prompt 0", "prompt 1"], ["prompt 2"]]
+    assert str(prepared.problem(batches[1][0], "no")) == f"{clips}/rated.jsonl:4: no"
+
+
+def test_one_bad_comparison_leaves_nothing_to_send(clips):
+    with pytest.raises(
+        DatasetFileInvalid, match=r"rated.jsonl:3: chosen 'a.flac' and rejected 'copy.flac' are the same"
+    ):
+        prepare_import(
+            compared(clips, {"chosen": "a.flac", "rejected": "b.ogg"}, {"chosen": "a.flac", "rejected": "copy.flac"})
+        )
+
+
 def test_one_bad_row_among_good_ones_leaves_nothing_to_send(clips):
     (clips / "cut.flac").write_bytes((clips / "a.flac").read_bytes()[:500])
 

@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,16 +71,27 @@ def test_a_failure_is_an_end_not_an_exception(
     assert "Traceback" in capfd.readouterr().err
 
 
-def test_a_system_without_memory_is_no_bug_and_names_the_remedy() -> None:
+@pytest.mark.parametrize(
+    ("spec", "remedy"),
+    [
+        (
+            {"supervised": {"training": {"batch_size": 8}}},
+            "reduce batch_size from 8 to 4 and set gradient_accumulation",
+        ),
+        ({"tiny_lm": {}}, "reduce batch_size from 32 to 16"),
+        ({"tiny_lm": {"training": {"batch_size": 1}}}, "reduce max_seq_length from 128 to 64"),
+        ({"tiny_lm": {"training": {"batch_size": 1}, "model": {"max_seq_length": 12}}}, "max_seq_length from 12 to 8"),
+        ({"tiny_lm": {"training": {"batch_size": 1}, "model": {"max_seq_length": 8}}}, "reduce d_model, layers or"),
+    ],
+)
+def test_a_system_without_memory_is_no_bug_and_names_the_remedy(spec: dict[str, Any], remedy: str) -> None:
     def train() -> job_event_pb2.JobSucceeded:
         raise OSError(errno.ENOMEM, "Cannot allocate memory", "/somewhere")
 
-    spec = job_spec_pb2.JobSpec(supervised={"training": {"batch_size": 8}})
-
-    end = ended(train, spec)
+    end = ended(train, job_spec_pb2.JobSpec(**spec))
 
     assert end.failed.reason == "OUT_OF_MEMORY"
-    assert "reduce batch_size from 8 to 4" in end.failed.message
+    assert remedy in end.failed.message
 
 
 def test_an_output_folder_with_a_training_is_not_overwritten(tmp_path: Path, samples: list[TrainingSample]) -> None:
@@ -148,3 +160,27 @@ def test_the_program_says_what_is_wrong_with_its_settings(tmp_path: Path, capsys
 
     assert code == 2
     assert "did you mean learning_rate?" in capsys.readouterr().err
+
+
+def test_a_language_model_is_not_trained_on_clips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    job = tmp_path / "job.yaml"
+    job.write_text("tiny_lm: {training: {epochs: 1}}")
+    dataset, output = str(tmp_path / "clips.jsonl"), tmp_path / "out"
+
+    code = __main__.main([str(job), "--dataset", dataset, "--output", str(output)])
+
+    assert code == 2
+    assert "learns from text, not from a data set; train it with `tunesmith lm train`" in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_a_text_is_told_as_it_is_and_a_clip_by_its_file() -> None:
+    text = job_event_pb2.PreviewSaved(step=3, prompt="The", text='The "old" man\nsaid')
+    clip = job_event_pb2.PreviewSaved(step=3, prompt="a flute", file={"path": "previews/a.wav"})
+
+    told = [line for saved in (text, clip) for line in lines_of(job_event_pb2.JobEvent(preview_saved=saved))]
+
+    assert told == [
+        'event=preview step=3 prompt="The" text="The \\"old\\" man\\nsaid"',
+        'event=preview step=3 prompt="a flute" file=previews/a.wav',
+    ]

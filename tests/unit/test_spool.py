@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer_node.errors import DiskFull
-from trainer_node.spool import SpoolBusy, SpoolReader, SpoolWriter
+from trainer_node.spool import SpoolBusy, SpoolReader, SpoolWriter, reserve
 from trainer_node.spool_records import MAX_EVENT_BYTES
 from tunesmith.v1 import job_event_pb2
 
@@ -170,6 +171,23 @@ def test_the_end_is_written_last_and_closes_the_spool(tmp_path: Path) -> None:
     assert last is not None and last.HasField("finished")
     with pytest.raises(ValueError, match="closed"):
         writer.append(log_event("late"))
+
+
+def test_a_disk_that_was_full_before_the_first_event_has_room_for_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reserve(tmp_path)
+    write = os.pwrite
+
+    def full(file: int, data: bytes, offset: int) -> int:
+        if (tmp_path / "reserve").exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(file, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    SpoolWriter(tmp_path).finish(job_event_pb2.JobEvent(finished=job_event_pb2.JobFinished()))
+
+    assert SpoolReader(tmp_path).read(0)[-1].HasField("finished")
 
 
 def test_a_full_disk_is_reported_and_the_end_still_finds_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from services.node_registration import ControlPlaneLink, open_channel
 from services.rpc.server import ServerOptions, build_server, serving
 from services.settings import ConfigError
 from tests.support.node_jobs import node_config
+from trainer_node.engines.registry import KINDS
 from trainer_node.errors import BlobNotFound, InputsUnavailable
 from tunesmith.v1 import blob_pb2, blob_pb2_grpc, node_pb2, node_pb2_grpc, trainer_pb2, trainer_pb2_grpc
 
@@ -117,7 +118,7 @@ async def test_the_program_serves_its_jobs_joins_and_stops_when_asked(tmp_path: 
         await asyncio.wait_for(program, 10)
 
     node = registry.seen[0]
-    assert (node.name, node.address, node.slots, list(node.kinds)) == ("one", bound.result(), 2, ["supervised"])
+    assert (node.name, node.address, node.slots, list(node.kinds)) == ("one", bound.result(), 2, sorted(KINDS))
     assert node.device
 
 

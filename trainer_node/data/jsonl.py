@@ -1,88 +1,138 @@
-"""Data set files: the JSONL or CSV that a user writes, and the JSONL export of a frozen version.
+"""Data set files: the JSONL or CSV that a user writes, with rated clips, pairs and ranked lists.
 
-A user's file is read to its end whatever is wrong with it, and every problem of every row is told at once as
-`file:line: what, and what to do`; a file with one problem gives no rows at all. An export was written by the control
-plane and named by its digest, so the first deviation ends the reading.
+A row is told by its keys: `audio`, `prompt`, `rating` (and `tags`); `prompt`, `chosen`, `rejected`; or `prompt`,
+`ranked`. A file is read to its end whatever is wrong with it, and every problem of every row is told at once as
+`file:line: what, and what to do`; a file with one problem gives no rows at all.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainer_node.data.comparison_rows import CheckedComparison, ComparisonRow, check_comparison, is_comparison
 from trainer_node.data.rated_records import Gathered, records
-from trainer_node.data.rated_rows import CheckedRow, DatasetFileInvalid, RatedRow, RowProblem, check_row
+from trainer_node.data.rated_rows import CheckedRow, RatedRow, check_row
 from trainer_node.data.refusals import AudioRefused
+from trainer_node.data.row_values import DatasetFileInvalid, RowProblem
 from trainer_node.errors import DataInvalid
 from trainer_node.training import TrainingSample
-from tunesmith import spec
-from tunesmith.v1 import dataset_pb2
 
 __all__ = [
+    "ComparisonRow",
+    "DatasetFile",
     "DatasetFileInvalid",
-    "FrozenSample",
     "RatedRow",
     "RowProblem",
     "digest_of",
-    "frozen_training_samples",
-    "read_export",
+    "read_dataset_file",
     "read_rated_file",
     "training_samples",
 ]
 
-_EXPORT_KEYS = {"audio_digest", "duration_s", "prompt", "rating", "tags"}
+Checked = CheckedRow | CheckedComparison
 
 
 @dataclass(frozen=True)
-class FrozenSample:
-    """One line of the export of a dataset version."""
+class DatasetFile:
+    """What a file holds, each kind of row in its order. digests: SHA-256 of every audio file in it, by path."""
 
-    prompt: str
-    audio_digest: str
-    rating: float
-    tags: Mapping[str, str]
-    duration_s: float
+    rated: Sequence[RatedRow]
+    comparisons: Sequence[ComparisonRow]
+    digests: Mapping[Path, str]
 
 
-def read_export(data: bytes) -> list[FrozenSample]:
-    """The samples of a dataset version, in its order. Raises DataInvalid naming the first line that is wrong."""
-    if data and not data.endswith(b"\n"):
-        raise DataInvalid("the data set ends in the middle of a line; fetch it again")
-    samples = []
-    for number, line in enumerate(data.split(b"\n")[:-1], start=1):
+def read_dataset_file(
+    path: Path,
+    *,
+    audio_folder: Path | None = None,
+    check_audio: bool = True,
+    on_audio: Callable[[int, int], None] | None = None,
+) -> DatasetFile:
+    """Every row of a JSONL or CSV file, or DatasetFileInvalid with every problem of every row.
+
+    audio_folder: where relative audio paths start and all audio must lie; by default the folder of the file.
+    check_audio: decode each clip to its end (see `inspect_audio`); otherwise only that the files are there.
+    on_audio: called with (clips decoded, clips in all), for a progress bar.
+    """
+    gathered = Gathered(str(path))
+    folder = audio_folder or path.parent
+    rows = [(line, _check(record, line, folder)) for line, record in records(path, gathered)]
+    audio = sorted({audio_path for _, checked in rows for audio_path in checked.audio_paths})
+    refused = _refused_audio(audio, on_audio) if check_audio else {}
+    digests = _digests(audio, refused)
+    for line, checked in rows:
+        for audio_path in checked.audio_paths:
+            checked.problems += refused.get(audio_path, ())
+        if isinstance(checked, CheckedComparison):
+            checked.problems += checked.same_sound(digests)
+        for what in checked.problems:
+            gathered.add(line, what)
+    rated = [checked.row for _, checked in rows if isinstance(checked, CheckedRow) and checked.row is not None]
+    _tell_doubles(rated, gathered)
+    if not rows and not gathered.problems:
+        gathered.add(0, "the file has no rows; write one for each clip")
+    if gathered.problems:
+        raise DatasetFileInvalid(sorted(gathered.problems, key=lambda problem: problem.line))
+    compared = [checked.row for _, checked in rows if isinstance(checked, CheckedComparison)]
+    return DatasetFile(rated, [row for row in compared if row is not None], digests)
+
+
+def read_rated_file(
+    path: Path,
+    *,
+    audio_folder: Path | None = None,
+    check_audio: bool = True,
+    on_audio: Callable[[int, int], None] | None = None,
+) -> Sequence[RatedRow]:
+    """The rows of a file of rated clips alone; see `read_dataset_file`. A comparison in it is a problem."""
+    file = read_dataset_file(path, audio_folder=audio_folder, check_audio=check_audio, on_audio=on_audio)
+    if file.comparisons:
+        what = "a comparison where rated clips are wanted; give audio, prompt and rating, or train dpo or ranking"
+        raise DatasetFileInvalid([RowProblem(str(path), row.line, what) for row in file.comparisons])
+    return file.rated
+
+
+def _check(record: Mapping[str, object], line: int, folder: Path) -> Checked:
+    if is_comparison(record):
+        return check_comparison(record, line=line, folder=folder)
+    return check_row(record, line=line, folder=folder)
+
+
+def _tell_doubles(rated: Iterable[RatedRow], gathered: Gathered) -> None:
+    seen: dict[tuple[Path, str], int] = {}
+    for row in rated:
+        first = seen.setdefault((row.audio_path, row.prompt), row.line)
+        if first != row.line:
+            gathered.add(row.line, f"the same clip and prompt as line {first}; remove one of them")
+
+
+def _refused_audio(paths: Sequence[Path], on_audio: Callable[[int, int], None] | None) -> dict[Path, list[str]]:
+    """What is wrong with the sound files, by path; each is decoded once."""
+    from trainer_node.data.audio import inspect_audio  # numpy and the decoders: only for who has them and wants them
+
+    refused: dict[Path, list[str]] = {}
+    for number, path in enumerate(paths, start=1):
         try:
-            samples.append(_frozen(json.loads(line)))
-        except (ArithmeticError, RecursionError, TypeError, ValueError) as error:
-            raise DataInvalid(f"line {number} of the data set: {error}; freeze a new version", line=number) from error
-    if not samples:
-        raise DataInvalid("the data set has no samples; freeze a version with some")
-    return samples
+            inspect_audio(path)
+        except AudioRefused as error:
+            refused[path] = [f"audio {path.name!r}: {error}"]
+        if on_audio:
+            on_audio(number, len(paths))
+    return refused
 
 
-def _frozen(record: object) -> FrozenSample:
-    if not isinstance(record, dict) or set(record) != _EXPORT_KEYS:
-        raise ValueError(f"must be an object with the keys {', '.join(sorted(_EXPORT_KEYS))}")
-    duration_s = record["duration_s"]
-    problems = spec.check(dataset_pb2.Sample(**record))  # TypeError and ValueError where a value is of another type
-    if problems:
-        raise ValueError(str(problems[0]))
-    if not math.isfinite(duration_s) or duration_s <= 0:
-        raise ValueError(f"duration_s is {duration_s}, not above 0")
-    return FrozenSample(**{**record, "rating": float(record["rating"])})
-
-
-def frozen_training_samples(samples: Iterable[FrozenSample], audio_path: Callable[[str], Path]) -> list[TrainingSample]:
-    """What an engine is given of a dataset version. audio_path: from a digest to the local file that has it."""
-    return [
-        TrainingSample(
-            prompt=s.prompt, audio_path=audio_path(s.audio_digest), audio_digest=s.audio_digest, rating=s.rating
-        )
-        for s in samples
-    ]
+def _digests(paths: Iterable[Path], refused: dict[Path, list[str]]) -> dict[Path, str]:
+    """The digests of the files that can be read; what cannot be is added to `refused`."""
+    digests = {}
+    for path in paths:
+        try:
+            digests[path] = digest_of(path)
+        except OSError as error:
+            refused.setdefault(path, [f"audio {path.name!r} cannot be read ({error}); check its permissions"])
+    return digests
 
 
 def training_samples(rows: Sequence[RatedRow], *, min_rating: float | None = None) -> list[TrainingSample]:
@@ -105,55 +155,3 @@ def digest_of(path: Path) -> str:
     """SHA-256 of a file, read in chunks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def read_rated_file(
-    path: Path,
-    *,
-    audio_folder: Path | None = None,
-    check_audio: bool = True,
-    on_audio: Callable[[int, int], None] | None = None,
-) -> list[RatedRow]:
-    """Every row of a JSONL or CSV file, or DatasetFileInvalid with every problem of every row.
-
-    audio_folder: where relative audio paths start and all audio must lie; by default the folder of the file.
-    check_audio: decode each clip to its end (see `inspect_audio`); otherwise only that the files are there.
-    on_audio: called with (clips decoded, clips in all), for a progress bar.
-    """
-    gathered = Gathered(str(path))
-    folder = audio_folder or path.parent
-    rows = [(line, check_row(record, line=line, folder=folder)) for line, record in records(path, gathered)]
-    refused = _refused_audio([checked for _, checked in rows], on_audio) if check_audio else {}
-    seen: dict[tuple[Path, str], int] = {}
-    passed = []
-    for line, checked in rows:
-        for what in [*checked.problems, *refused.get(checked.audio_path, ())]:
-            gathered.add(line, what)
-        if checked.row is not None:
-            first = seen.setdefault((checked.row.audio_path, checked.row.prompt), line)
-            if first != line:
-                gathered.add(line, f"the same clip and prompt as line {first}; remove one of them")
-            passed.append(checked.row)
-    if not rows and not gathered.problems:
-        gathered.add(0, "the file has no rows; write one for each clip")
-    if gathered.problems:
-        raise DatasetFileInvalid(sorted(gathered.problems, key=lambda problem: problem.line))
-    return passed
-
-
-def _refused_audio(
-    rows: Sequence[CheckedRow], on_audio: Callable[[int, int], None] | None
-) -> dict[Path | None, list[str]]:
-    """What is wrong with the sound files, by path; each is decoded once."""
-    from trainer_node.data.audio import inspect_audio  # numpy and the decoders: only for who has them and wants them
-
-    paths = sorted({row.audio_path for row in rows if row.audio_path is not None})
-    refused: dict[Path | None, list[str]] = {}
-    for number, path in enumerate(paths, start=1):
-        try:
-            inspect_audio(path)
-        except AudioRefused as error:
-            refused[path] = [f"audio {path.name!r}: {error}"]
-        if on_audio:
-            on_audio(number, len(paths))
-    return refused

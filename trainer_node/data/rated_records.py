@@ -1,8 +1,8 @@
 """From the bytes of a user's JSONL or CSV file to one mapping a row, going on after whatever cannot be read.
 
 JSONL: one object a line. CSV: columns audio, prompt, rating; every further column is a tag, left out where the cell is
-empty. UTF-8, with or without a byte order mark. Empty lines are allowed only at the end: one in the middle tends to be
-a lost row.
+empty; or columns prompt, chosen, rejected. UTF-8, with or without a byte order mark. Empty lines are allowed only at
+the end: one in the middle tends to be a lost row.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from trainer_node.data.rated_rows import KEYS, DatasetFileInvalid, RowProblem
+from trainer_node.data.comparison_rows import PAIR_KEYS, is_comparison
+from trainer_node.data.rated_rows import KEYS
+from trainer_node.data.row_values import DatasetFileInvalid, RowProblem
 from tunesmith import spec
 from tunesmith.v1 import dataset_pb2
 
@@ -158,15 +160,29 @@ def _csv_records(lines: Iterator[tuple[int, str]], gathered: Gathered) -> Iterat
 
 
 def _header_problems(header: Sequence[str]) -> Iterator[str]:
-    wanted = KEYS[:3]
     if len(header) == 1 and any(mark in header[0] for mark in ";\t"):
         yield "the header has no commas; save the file with commas between the cells"
         return
+    if len(set(header)) < len(header):
+        yield f"the header names a column twice: {','.join(header)!r:.120}; rename one"
+    yield from _pair_header_problems(header) if is_comparison(dict.fromkeys(header)) else _rated_header_problems(header)
+
+
+def _pair_header_problems(header: Sequence[str]) -> Iterator[str]:
+    if "ranked" in header:
+        yield "ranked lists do not fit into a CSV; write them as JSONL"
+    elif absent := [key for key in PAIR_KEYS if key not in header]:
+        yield f"the header is {','.join(header)!r:.120} without {', '.join(absent)}; begin with prompt,chosen,rejected"
+    for key in header:
+        if key not in (*PAIR_KEYS, "ranked"):
+            yield f"a pair has no {key!r:.80}; remove the column, its columns are prompt,chosen,rejected"
+
+
+def _rated_header_problems(header: Sequence[str]) -> Iterator[str]:
+    wanted = KEYS[:3]
     missing = [key for key in wanted if key not in header]
     if missing:
         yield f"the header is {','.join(header)!r:.120} without {', '.join(missing)}; begin with audio,prompt,rating"
-    if len(set(header)) < len(header):
-        yield f"the header names a column twice: {','.join(header)!r:.120}; rename one"
     for key in header:
         if key not in wanted and spec.check(
             dataset_pb2.Sample(prompt="-", rating=1, audio_digest="0" * 64, tags={key: ""})
@@ -174,7 +190,9 @@ def _header_problems(header: Sequence[str]) -> Iterator[str]:
             yield f"the column {key!r:.80} is no name of a tag; use letters, digits, `.`, `_`, `/`, `-`"
 
 
-def _csv_row(cells: Mapping[str, str]) -> dict[str, object]:
+def _csv_row(cells: Mapping[str, str]) -> Mapping[str, object]:
+    if is_comparison(cells):
+        return cells
     rating: object = cells["rating"]
     with suppress(ValueError):  # check_row tells what it holds instead
         rating = float(cells["rating"])

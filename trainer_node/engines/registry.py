@@ -11,7 +11,12 @@ from typing import cast
 from trainer_node.errors import TrainingKindUnavailable
 from trainer_node.training import Train
 
-KINDS: Mapping[str, str] = {"supervised": "trainer_node.engines.musicgen.supervised"}
+KINDS: Mapping[str, str] = {
+    "supervised": "trainer_node.engines.musicgen.supervised",
+    "dpo": "trainer_node.engines.musicgen.dpo",
+    "ranking": "trainer_node.engines.musicgen.ranking",
+    "tiny_lm": "trainer_node.engines.tinylm.pipeline",
+}
 
 
 def engine_for(kind: str) -> Train:

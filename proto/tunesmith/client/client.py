@@ -16,6 +16,7 @@ from tunesmith.v1 import (
     blob_pb2_grpc,
     dataset_pb2_grpc,
     experiment_pb2_grpc,
+    model_pb2_grpc,
     node_pb2_grpc,
     run_pb2_grpc,
     server_pb2_grpc,
@@ -47,6 +48,7 @@ class Client:
         self.datasets = dataset_pb2_grpc.DatasetServiceStub(channel)
         self.runs = run_pb2_grpc.RunServiceStub(channel)
         self.adapters = adapter_pb2_grpc.AdapterServiceStub(channel)
+        self.models = model_pb2_grpc.ModelServiceStub(channel)
         self.telemetry = telemetry_pb2_grpc.TelemetryServiceStub(channel)
         self.nodes = node_pb2_grpc.NodeServiceStub(channel)
         self.blobs = blob_pb2_grpc.BlobServiceStub(channel)

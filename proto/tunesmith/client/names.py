@@ -1,7 +1,7 @@
 """What a person types, as an id: a whole id, a unique prefix of one, or a name.
 
 A whole id is taken as it is, so it costs no call. `run_01J8` and `01J8` are the same prefix. Names work for
-experiments, data sets, nodes and adapters; `name@3` is version 3, a bare name the newest.
+experiments, data sets, nodes, adapters and models; `name@3` is version 3, a bare name the newest.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from tunesmith.client.client import Client
 from tunesmith.client.errors import AmbiguousId, ApiError
 from tunesmith.client.lists import entries, read_list
-from tunesmith.v1 import adapter_pb2, dataset_pb2, experiment_pb2, node_pb2, run_pb2
+from tunesmith.v1 import adapter_pb2, dataset_pb2, experiment_pb2, model_pb2, node_pb2, run_pb2
 
 _SHOWN = 5  # candidates named where a prefix fits more than one
 _DIGIT = "[0-9A-HJKMNP-TV-Z]"
@@ -90,6 +90,23 @@ def resolve_adapter(client: Client, text: str) -> str:
         versions = read_list(client.adapters.ListAdapters, request, limit=None if number else 1)
         found = _numbered(entries(versions), number, "version", "adapter_id")
     return found or _missing("ADAPTER_NOT_FOUND", "adapter", text, "tunesmith adapter list")
+
+
+def resolve_model(client: Client, text: str) -> str:
+    """The model_id that `text` means: an id, a prefix, `name@version`, or the newest with that name."""
+
+    def find(prefix: str) -> list[str]:
+        found = read_list(client.models.ListModels, model_pb2.ListModelsRequest(id_prefix=prefix), limit=_SHOWN + 1)
+        return [one.model_id for one in found.models]
+
+    if looks_like_id(text, "mdl"):
+        found = _by_prefix(text, "mdl", find)
+    else:
+        name, _, number = text.partition("@")
+        request = model_pb2.ListModelsRequest(name=name)
+        versions = read_list(client.models.ListModels, request, limit=None if number else 1)
+        found = _numbered(entries(versions), number, "version", "model_id")
+    return found or _missing("MODEL_NOT_FOUND", "model", text, "tunesmith model list")
 
 
 def resolve_node(client: Client, text: str) -> str:

@@ -16,13 +16,15 @@ from typing import Protocol, TypeVar
 
 from tunesmith.client.client import Client
 from tunesmith.client.errors import ApiError, DownloadCorrupt
-from tunesmith.v1 import adapter_pb2, blob_pb2
+from tunesmith.v1 import adapter_pb2, blob_pb2, model_pb2
 
 CHUNK_BYTES = 512 * 1024
 FIND_BATCH = 1_000  # digests in one FindMissingBlobs
 GIVE_UP_S = 60.0  # without a single byte of progress
 
 T = TypeVar("T")
+OnFile = Callable[[blob_pb2.File], None]
+"""Told of each file before it is read."""
 
 
 class _Chunk(Protocol):
@@ -30,6 +32,18 @@ class _Chunk(Protocol):
     def offset(self) -> int: ...
     @property
     def data(self) -> bytes: ...
+
+
+class _FileChunk(_Chunk, Protocol):
+    @property
+    def file(self) -> blob_pb2.File: ...
+
+
+class _Files(Protocol):
+    """A stream of the files from one of them on."""
+
+    def __iter__(self) -> Iterator[_FileChunk]: ...
+    def cancel(self) -> object: ...
 
 
 def digest_of(path: Path) -> str:
@@ -63,7 +77,8 @@ def upload_missing(
 def upload_blob(client: Client, path: Path, *, digest: str = "") -> blob_pb2.UploadBlobResponse:
     """Store a file as a blob; one that is stored already is not sent again, one that was cut goes on.
 
-    The digest is computed where it is not given. Raises ApiError BLOB_CORRUPT where the file is not what it says.
+    The digest is computed where it is not given. Raises ApiError BLOB_CORRUPT where the file is not what it says: it
+    was changed meanwhile.
     """
     digest = digest or digest_of(path)
     size = path.stat().st_size
@@ -76,7 +91,13 @@ def upload_blob(client: Client, path: Path, *, digest: str = "") -> blob_pb2.Upl
             return blob_pb2.UploadBlobResponse(digest=digest, size_bytes=size)
         return client.blobs.UploadBlob(_upload_messages(path, digest, size, state.offset))
 
-    return _persist(attempt, progress)
+    try:
+        return _persist(attempt, progress)
+    except ApiError as error:
+        if error.reason != "BLOB_CORRUPT":
+            raise
+        what = f"{path} changed while it was sent; do it again, and leave the file alone until it is done"
+        raise ApiError(error.reason, error.code, what, metadata=error.metadata) from error
 
 
 def _upload_messages(path: Path, digest: str, size: int, offset: int) -> Iterator[blob_pb2.UploadBlobRequest]:
@@ -101,31 +122,53 @@ def download_blob(client: Client, digest: str, target: Path) -> Path:
 
 
 def pull_adapter(
-    client: Client,
-    adapter: adapter_pb2.Adapter,
-    folder: Path,
-    *,
-    on_file: Callable[[blob_pb2.File], None] | None = None,
+    client: Client, adapter: adapter_pb2.Adapter, folder: Path, *, on_file: OnFile | None = None
 ) -> list[Path]:
     """Read an adapter's PEFT folder into `folder`, which is made; files that are there whole are not read again."""
+
+    def chunks(path: str, offset: int) -> _Files:
+        request = adapter_pb2.DownloadAdapterRequest(adapter_id=adapter.adapter_id, path=path, offset=offset)
+        return client.adapters.DownloadAdapter(request)
+
+    return _pull(adapter.files, folder, chunks, what="adapter", on_file=on_file)
+
+
+def pull_model(client: Client, model: model_pb2.Model, folder: Path, *, on_file: OnFile | None = None) -> list[Path]:
+    """Read a language model with its tokenizer into `folder`, which is made; files that are there whole are not read
+    again."""
+
+    def chunks(path: str, offset: int) -> _Files:
+        request = model_pb2.DownloadModelRequest(model_id=model.model_id, path=path, offset=offset)
+        return client.models.DownloadModel(request)
+
+    return _pull(model.files, folder, chunks, what="model", on_file=on_file)
+
+
+def _pull(
+    files: Iterable[blob_pb2.File],
+    folder: Path,
+    chunks: Callable[[str, int], _Files],
+    *,
+    what: str,
+    on_file: OnFile | None,
+) -> list[Path]:
+    """Read files, each below `folder`. chunks(path, offset): the stream from there on; what: for messages."""
     pulled = []
-    for file in adapter.files:
+    for file in files:
         path = PurePosixPath(file.path)
         if path.is_absolute() or ".." in path.parts:
-            raise ApiError("UNSAFE_PATH", "DATA_LOSS", f"the adapter names a file outside its folder: {file.path!r}")
+            raise ApiError("UNSAFE_PATH", "DATA_LOSS", f"the {what} names a file outside its folder: {file.path!r}")
         if on_file:
             on_file(file)
-        pulled.append(_fetch(folder / path, file.digest, _adapter_file(client, adapter.adapter_id, file.path)))
+        pulled.append(_fetch(folder / path, file.digest, _one_file(chunks, file.path)))
     return pulled
 
 
-def _adapter_file(client: Client, adapter_id: str, path: str) -> Callable[[int], Iterator[_Chunk]]:
+def _one_file(chunks: Callable[[str, int], _Files], path: str) -> Callable[[int], Iterator[_Chunk]]:
     """Opens the chunks of one file; the server would go on with the next, so reading stops there."""
 
     def begin(offset: int) -> Iterator[_Chunk]:
-        call = client.adapters.DownloadAdapter(
-            adapter_pb2.DownloadAdapterRequest(adapter_id=adapter_id, path=path, offset=offset)
-        )
+        call = chunks(path, offset)
         try:
             yield from takewhile(lambda chunk: chunk.file.path == path, call)
         finally:

@@ -7,12 +7,13 @@ validation loss and a preview can neither delay nor endanger it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
+from trainer_node.engines.musicgen import adapter_files, processes
 from trainer_node.engines.musicgen.course import Course
-from trainer_node.engines.musicgen.trainer_state import adapter_tensors
 from tunesmith.v1 import job_spec_pb2
 
 TRAINING_METRICS = ("loss", "learning_rate", "grad_norm")
@@ -46,7 +47,7 @@ class Schedule(TrainerCallback):  # type: ignore[misc]  # transformers has no ty
         step = state.global_step
         epoch_ends = step % self.steps_per_epoch == 0
         control.should_log = step % self.log_every_steps == 0 or step >= state.max_steps
-        if self.course.stop():
+        if processes.any_of(self.course.stop()):
             self.course.cancelled = True
             self.course.progress.evaluation_pending = epoch_ends and self.evaluates
             control.should_save = control.should_training_stop = True
@@ -71,7 +72,7 @@ class Schedule(TrainerCallback):  # type: ignore[misc]  # transformers has no ty
         if progress.best_loss is None or loss < progress.best_loss:
             progress.best_loss, progress.best_step = loss, state.global_step
             progress.epochs_without_better = 0
-            self.course.best_adapter = adapter_tensors(model)
+            self.course.best_adapter = adapter_files.tensors_of(model)
         else:
             progress.epochs_without_better += 1
         if 0 < self.patience_epochs <= progress.epochs_without_better and state.global_step < state.max_steps:
@@ -83,14 +84,19 @@ class Schedule(TrainerCallback):  # type: ignore[misc]  # transformers has no ty
 
 
 class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers has no types
-    """Gives each metric row to telemetry and, as one line, to standard output."""
+    """Gives each metric row to telemetry and, as one line, to standard output.
 
-    def __init__(self, course: Course) -> None:
+    metrics: names of the method's own, beside the loss; those of validation have `eval_` in front.
+    """
+
+    def __init__(self, course: Course, metrics: Sequence[str]) -> None:
         self.course = course
+        self.training = (*TRAINING_METRICS, *metrics)
+        self.validation = ("eval_loss", *(f"eval_{name}" for name in metrics))
 
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, float], **_: Any) -> None:
         """A training row, an evaluation, or the Trainer's own summary, which is left out."""
-        names = TRAINING_METRICS if "loss" in logs else ("eval_loss",)
+        names = self.training if "loss" in logs else self.validation
         values = {name: float(logs[name]) for name in names if name in logs}
         if values:
             self.course.emit_metrics(state.global_step, values)

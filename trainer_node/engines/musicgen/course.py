@@ -58,7 +58,7 @@ class Course:
     """Shared by everything that takes part in one training.
 
     best_adapter: the tensors of the adapter with the lowest validation loss so far, on the CPU; None before the first.
-    cancelled: a stop was requested and seen. saved_step: step of the last committed checkpoint of this process.
+    cancelled: a stop was requested and seen. saved_step: step of the last checkpoint that this training has committed.
     """
 
     telemetry: Telemetry
@@ -96,4 +96,3 @@ class Course:
         if progress.eval_loss is not None and progress.eval_step == step:
             saved.eval_loss = progress.eval_loss
         self.telemetry.emit(job_event_pb2.JobEvent(checkpoint_saved=saved))
-        self.saved_step = step

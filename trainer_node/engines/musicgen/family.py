@@ -12,7 +12,7 @@ What a training method sees of the model is `Clip`s in and logits out. Three thi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -28,22 +28,11 @@ from transformers import AutoTokenizer, MusicgenForConditionalGeneration
 
 from trainer_node.engines.musicgen import codes, fingerprints
 from trainer_node.errors import BaseModelUnavailable
+from trainer_node.lora_targets import LORA_TARGETS
 from tunesmith.v1 import job_spec_pb2
-
-_LAYER = r"decoder\.model\.decoder\.layers\.\d+\."
-_ATTENTION = _LAYER + r"(self_attn|encoder_attn)\.(q_proj|k_proj|v_proj|out_proj)"
-_FFN = _LAYER + r"(fc1|fc2)"
-_REST = r"enc_to_dec_proj|decoder\.lm_heads\.\d+|decoder\.model\.decoder\.embed_tokens\.\d+"
 
 # What transformers and safetensors raise over a model that is missing, cut or foreign.
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, ImportError, SafetensorError)
-
-# Anchored at the decoder, so that nothing in T5 or EnCodec can match.
-LORA_TARGETS = {
-    job_spec_pb2.LORA_TARGETS_ATTENTION: _ATTENTION,
-    job_spec_pb2.LORA_TARGETS_ATTENTION_FFN: f"{_ATTENTION}|{_FFN}",
-    job_spec_pb2.LORA_TARGETS_WIDE: f"{_ATTENTION}|{_FFN}|{_REST}",
-}
 
 
 @dataclass(frozen=True)
@@ -100,6 +89,15 @@ class BaseModel:
         if hasattr(self.model, "enc_to_dec_proj"):
             trained_on["enc_to_dec_proj"] = self.model.enc_to_dec_proj
         return fingerprints.of_weights(trained_on, self.model.config.decoder.to_diff_dict())
+
+    def encoder_fingerprints(self) -> dict[str, str]:
+        """What features depend on beside clips and prompts. Takes a while: all weights of the encoders are read."""
+        return {"codec": self.codec_fingerprint(), "text": self.text_fingerprint()}
+
+    def fingerprint(self, encoders: Mapping[str, str] | None = None) -> str:
+        """What a training and its adapter know this base model by. encoders: their fingerprints, where at hand."""
+        encoders = self.encoder_fingerprints() if encoders is None else encoders
+        return fingerprints.of_values({**encoders, "decoder": self.decoder_fingerprint()})
 
     @property
     def _bandwidth(self) -> float:
@@ -207,6 +205,15 @@ def add_lora(base: BaseModel, settings: job_spec_pb2.AdapterSettings, *, dtype: 
     model = get_peft_model(base.model, config)
     model.peft_config["default"].base_model_name_or_path = base.name  # not this machine's path
     return model
+
+
+def to_device(batch: Batch, device: str) -> Batch:
+    """The batch on a device. A Trainer moves its batches by itself."""
+    return Batch(
+        text_BLD=batch["text_BLD"].to(device),
+        mask_BL=batch["mask_BL"].to(device),
+        labels_BKS=batch["labels_BKS"].to(device),
+    )
 
 
 def collate(clips: Sequence[Clip], *, channels: int) -> Batch:

@@ -1,22 +1,18 @@
 """Codes and text states, computed once: per clip and crop, and per prompt, cached by content.
 
-A cache entry's name is the SHA-256 of everything its bytes depend on: the audio (or the prompt), the crop, the weights
-of the encoder, and the version of the code that computes it. So an entry is never wrong, only missing; entries are
-written beside and renamed, so that concurrent jobs may share the folder; and one that cannot be read is computed again.
+A cache key holds everything that the bytes depend on: the audio (or the prompt), the crop, the weights of the encoder,
+and the version of the code that computes it.
 """
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable
 from pathlib import Path
 
-from safetensors import SafetensorError
 from torch import Tensor
 
 from trainer_node.data.audio import AudioRefused, read_audio
-from trainer_node.engines.musicgen import fingerprints, tensor_files
 from trainer_node.engines.musicgen.family import BaseModel, Clip
+from trainer_node.engines.musicgen.tensor_cache import TensorCache
 from trainer_node.errors import DataInvalid
 from trainer_node.training import StopRequested, TrainingSample
 
@@ -28,15 +24,13 @@ class Stopped(Exception):
 
 
 class Features:
-    """Clips of samples, from the cache where they are there. `computed` of the `looked_up` were not."""
+    """Clips of samples, from the cache where they are there."""
 
     def __init__(self, base: BaseModel, cache_dir: Path, *, max_clip_s: float) -> None:
         self.base = base
-        self.folder = cache_dir / "features"
+        self.cache = TensorCache(cache_dir / "features")
         self.max_clip_s = max_clip_s
-        self.computed = 0
-        self.looked_up = 0
-        self.encoders = {"codec": base.codec_fingerprint(), "text": base.text_fingerprint()}
+        self.encoders = base.encoder_fingerprints()
         self._states: dict[str, Tensor] = {}
 
     def clips(self, samples: list[TrainingSample], stop: StopRequested) -> list[Clip]:
@@ -65,13 +59,13 @@ class Features:
             "codec": self.encoders["codec"],
             "version": VERSION,
         }
-        return self._cached(key, lambda: self._encode(sample))
+        return self.cache.get(key, lambda: self._encode(sample))
 
     def text(self, prompt: str) -> Tensor:
         """text_LD of one prompt; the same tensor for the same prompt."""
         if prompt not in self._states:
             key = {"prompt": prompt, "encoder": self.encoders["text"], "version": VERSION}
-            self._states[prompt] = self._cached(key, lambda: self.base.encode_text(prompt))
+            self._states[prompt] = self.cache.get(key, lambda: self.base.encode_text(prompt))
         return self._states[prompt]
 
     def _encode(self, sample: TrainingSample) -> Tensor:
@@ -88,26 +82,3 @@ class Features:
                 f"({frame_s:.3f} s); remove it from the data set"
             )
         return self.base.encode_audio(sound_CN)
-
-    def _cached(self, key: dict[str, object], compute: Callable[[], Tensor]) -> Tensor:
-        name = fingerprints.of_values(key)
-        path = self.folder / name[:2] / f"{name}.safetensors"
-        self.looked_up += 1
-        try:
-            return tensor_files.read(path)["value"]
-        except (FileNotFoundError, SafetensorError, KeyError):
-            value = compute().contiguous()
-        self.computed += 1
-        _write(path, value)
-        return value
-
-
-def _write(path: Path, value: Tensor) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".writing-{uuid.uuid4().hex}")
-    try:
-        tensor_files.write(beside, {"value": value})
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise

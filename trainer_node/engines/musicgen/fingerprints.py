@@ -7,14 +7,20 @@ import json
 from collections.abc import Mapping
 
 import torch
+from torch import Tensor
 
 
 def of_weights(module: torch.nn.Module, settings: Mapping[str, object]) -> str:
     """Fingerprint of a module's parameters and buffers, with the settings that change what it computes."""
-    digest = hashlib.sha256(canonical(settings))
-    for name, tensor in sorted(module.state_dict().items()):
+    return of_tensors(module.state_dict(), settings)
+
+
+def of_tensors(tensors: Mapping[str, Tensor], settings: Mapping[str, object] | None = None) -> str:
+    """Fingerprint of named tensors, with the settings that change what they compute."""
+    digest = hashlib.sha256(canonical(settings or {}))
+    for name, tensor in sorted(tensors.items()):
         digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

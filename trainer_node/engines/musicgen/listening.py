@@ -8,11 +8,12 @@ from typing import Any
 import soundfile
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
-from trainer_node.engines.musicgen import memory, previews
+from trainer_node.engines import memory
+from trainer_node.engines.musicgen import previews, remedies
 from trainer_node.engines.musicgen.course import Course
 from trainer_node.engines.musicgen.family import BaseModel
 from trainer_node.engines.musicgen.features import Stopped
-from trainer_node.report import PreviewFile
+from trainer_node.report_page import PreviewFile
 from tunesmith.v1 import job_event_pb2, job_spec_pb2
 
 
@@ -39,7 +40,7 @@ class Previews(TrainerCallback):  # type: ignore[misc]  # transformers has no ty
         self.made: list[PreviewFile] = []
 
     def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, model: Any, **_: Any) -> None:
-        """Step 0 is the base model. A training resumed in the middle of an epoch was heard before."""
+        """Step 0 is what the training starts from. A training resumed in the middle of an epoch was heard before."""
         step = state.global_step
         if self.course.progress.stopped_early:
             return  # resumed only to end, and the end is heard
@@ -53,7 +54,7 @@ class Previews(TrainerCallback):  # type: ignore[misc]  # transformers has no ty
 
     def _listen(self, model: Any, step: int) -> None:
         """All prompts. Asked to stop in the middle, it leaves the rest; the training's own check comes next."""
-        with memory.out_of_memory_names(memory.shorter_previews(self.settings)):
+        with memory.out_of_memory_names(remedies.shorter_previews(self.settings)):
             for index, prompt in enumerate(self.settings.preview_prompts):
                 try:
                     self._preview(model, step, index, prompt)

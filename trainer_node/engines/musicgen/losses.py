@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -33,5 +34,6 @@ def mean_nll(logits_BKSV: Tensor, labels_BKS: Tensor, *, targets: Tensor | None 
 
 
 def clip_nll(logits_BKSV: Tensor, labels_BKS: Tensor) -> Tensor:
-    """nll_B: mean negative log-likelihood of each clip."""
-    return token_nll(logits_BKSV, labels_BKS).sum((1, 2)) / (labels_BKS != IGNORE).sum((1, 2))
+    """nll_B: mean negative log-likelihood of each clip; summed in 64 bits, since rankings live on small differences."""
+    total_B = token_nll(logits_BKSV, labels_BKS).sum((1, 2), dtype=torch.float64)
+    return total_B / (labels_BKS != IGNORE).sum((1, 2))

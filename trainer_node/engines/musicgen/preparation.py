@@ -9,11 +9,15 @@ from typing import Any, Protocol
 from google.protobuf import json_format
 
 from trainer_node import preflight
-from trainer_node.engines.musicgen import devices, family, fingerprints, memory
-from trainer_node.engines.musicgen.family import BaseModel, Clip
+from trainer_node.engines import memory
+from trainer_node.engines.musicgen import examples, family, fingerprints, processes, remedies
+from trainer_node.engines.musicgen.devices import Device
+from trainer_node.engines.musicgen.examples import Example
+from trainer_node.engines.musicgen.family import BaseModel
 from trainer_node.engines.musicgen.features import Features
 from trainer_node.engines.musicgen.previews import CachedText
 from trainer_node.training import StopRequested, TrainingJob
+from tunesmith import spec as specs
 from tunesmith.v1 import job_spec_pb2
 
 
@@ -41,40 +45,47 @@ class Settings(Protocol):
         """What to listen to."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Prepared:
-    """Everything loaded and encoded; the base model has forgotten its T5."""
+    """Everything loaded and encoded; the base model has forgotten its T5. identity: what the training is of."""
 
     base: BaseModel
-    device: devices.Device
-    training: list[Clip]
-    validation: list[Clip]
+    device: Device
+    training: list[Example]
+    validation: list[Example]
     identity: dict[str, str]
 
 
-def prepare(job: TrainingJob, settings: Settings, stop: StopRequested) -> Prepared:
-    """Check the data, load the base model, encode what is not cached. Raises Stopped between two clips."""
+def prepare(job: TrainingJob, settings: Settings, device: Device, stop: StopRequested) -> Prepared:
+    """Load the base model, encode what is not cached. The data was checked. Raises Stopped between two clips."""
     training = settings.training
-    preflight.require_samples(job.samples)
-    train, held_out = preflight.split(job.samples, fraction=settings.validation.validation_fraction, seed=training.seed)
-    device = devices.choose(job.device, training.precision, threads=job.threads)
+    train, held_out = examples.divide(job, settings.validation, seed=training.seed)
     name = settings.adapter.base_model
     base = family.load_base(preflight.find_base_model(job.models_dir, name), name=name)
     base.model.to(device.name)
     features = Features(base, job.cache_dir, max_clip_s=training.max_clip_s)
-    with memory.out_of_memory_names(memory.shorter_clips(training)):
-        clips = features.clips([*train, *held_out], stop)
-    print(f"encoded {features.computed} of {features.looked_up} clips and prompts, the others were cached", flush=True)
-    prompts = {prompt: features.text(prompt) for prompt in settings.previews.preview_prompts}
-    fingerprint = fingerprints.of_values({**features.encoders, "decoder": base.decoder_fingerprint()})
+    with memory.out_of_memory_names(remedies.shorter_clips(training)), processes.first_goes_first():
+        encoded = examples.encode([*train, *held_out], features, stop)
+        prompts = {prompt: features.text(prompt) for prompt in settings.previews.preview_prompts}
+    cache = features.cache
+    print(f"encoded {cache.computed} of {cache.looked_up} clips and prompts, the others were cached", flush=True)
+    fingerprint = base.fingerprint(features.encoders)
     base.model.text_encoder = CachedText(base, prompts)
-    data = [[sample.prompt, sample.audio_digest] for sample in job.samples]
     identity = {
+        "kind": specs.kind_of(job.job.spec),
         "settings": json.dumps(decisive(settings), sort_keys=True),
-        "data": fingerprints.of_values({"samples": data}),
+        "data": fingerprints.of_values(_data(job)),
         "base_model": fingerprint,
     }
-    return Prepared(base, device, clips[: len(train)], clips[len(train) :], identity)
+    return Prepared(base, device, encoded[: len(train)], encoded[len(train) :], identity)
+
+
+def _data(job: TrainingJob) -> dict[str, object]:
+    """What tells one data set from another."""
+    if job.comparisons:
+        ranked = [[one.prompt, [[clip.audio_digest, clip.rank] for clip in one.clips]] for one in job.comparisons]
+        return {"comparisons": ranked}
+    return {"samples": [[sample.prompt, sample.audio_digest] for sample in job.samples]}
 
 
 def decisive(settings: Settings) -> dict[str, Any]:

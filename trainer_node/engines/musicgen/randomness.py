@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from trainer_node.engines.musicgen import tensor_files
+from trainer_node.engines import tensor_files
 
 TENSORS = "random.safetensors"
 VALUES = "random.json"

@@ -1,0 +1,27 @@
+"""Where things lie in the output folder of a language model: for the stages that write them, and for who looks later.
+
+Nothing is imported here, so the command line asks without PyTorch. A name that changes leaves older folders behind.
+"""
+
+from __future__ import annotations
+
+CONFIG = "config.yaml"  # the settings in force, of a training in the foreground
+
+TEXTS = "texts"  # that were written for want of others
+CORPUS, TOKENIZER, TOKENS = "corpus", "tokenizer", "tokens"
+CHECKPOINTS = "checkpoints"
+SAMPLES = "samples"  # written while it trained
+
+BEST, FINAL = "best_model.pt", "final_model.pt"
+MODELS = (BEST, FINAL)
+HISTORY = "training_history.json"
+
+PAGE, CURVE, CARD, REPORT_JSON = "report.md", "loss.svg", "README.md", "report.json"
+
+RECORDS = "stages"
+TRAINING = "training"  # the stage whose record says that the models are finished
+
+
+def record_of(stage: str) -> str:
+    """The file that says what a stage was made of, relative to the output folder."""
+    return f"{RECORDS}/{stage}.json"
