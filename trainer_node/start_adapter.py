@@ -36,7 +36,7 @@ def adopt(spec: job_spec_pb2.JobSpec, folder: Path) -> job_spec_pb2.JobSpec:
     if given is None:
         what = f"{kind or 'no kind of training'} starts from no adapter; leave it out, or train supervised"
         raise InvalidField.of([FieldProblem("start_adapter", what)])
-    trained = _settings_in(folder)
+    trained = settings_in(folder)
     _require_base(given, trained)
     path = f"spec.{kind}.adapter"
     problems = adapter_shape.differences(given, trained, path=path)
@@ -73,8 +73,8 @@ def described(folder: Path) -> trainer_pb2.StartAdapter:
     )
 
 
-def _settings_in(folder: Path) -> job_spec_pb2.AdapterSettings:
-    """The settings that an adapter was trained with, as PEFT wrote them."""
+def settings_in(folder: Path) -> job_spec_pb2.AdapterSettings:
+    """The settings that an adapter was trained with, as PEFT wrote them. Raises StartAdapterUnsuitable."""
     for name in (peft_folder.CONFIG, peft_folder.TENSORS):
         if not (folder / name).is_file():
             raise StartAdapterUnsuitable(f"{folder} is no adapter to start from: it has no {name}; {_WHICH}")

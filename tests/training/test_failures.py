@@ -111,7 +111,7 @@ def test_out_of_memory_while_encoding_and_while_listening_name_their_own_setting
         studio.train(samples)
 
     with monkeypatch.context() as patched, pytest.raises(OutOfMemory, match=r"reduce preview_s from 5 to 2\.5"):
-        patched.setattr("trainer_node.engines.musicgen.previews.generate", allocate_a_pebibyte)
+        patched.setattr("trainer_node.engines.musicgen.previews.play", allocate_a_pebibyte)
         studio.train(samples, previews={"preview_prompts": ["low sine drone"]})
 
 

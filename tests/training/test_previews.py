@@ -10,7 +10,8 @@ import soundfile
 
 from tests.training.studio import Studio, Telemetry, Training
 from trainer_node.engines.musicgen.family import BaseModel
-from trainer_node.engines.musicgen.previews import CachedText, generate
+from trainer_node.engines.musicgen.previews import CachedText, preview
+from tunesmith.v1 import job_spec_pb2
 
 PREVIEWS = {"preview_prompts": ["low sine drone", "calm ambient pad"], "preview_s": 0.5, "preview_every_epochs": 2}
 
@@ -76,15 +77,8 @@ def test_guidance_really_changes_previews_and_equals_the_way_through_t5(
     chosen = base if channels == 1 else stereo_base
 
     def listen(guidance_scale: float) -> np.ndarray:
-        return generate(
-            chosen.model,
-            chosen,
-            "low sine drone",
-            length_s=0.5,
-            seed=3,
-            guidance_scale=guidance_scale,
-            stop=lambda: False,
-        )
+        settings = job_spec_pb2.PreviewSettings(preview_s=0.5, preview_seed=3, preview_guidance_scale=guidance_scale)
+        return preview(chosen.model, chosen, "low sine drone", settings, lambda: False).sound_CN
 
     through_t5 = listen(3.0)
     states = {"low sine drone": chosen.encode_text("low sine drone")}

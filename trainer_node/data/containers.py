@@ -100,7 +100,7 @@ def _after_tags(fd: int) -> int:
     return at
 
 
-def _chunks(fd: int, size: int, order: str) -> Iterator[tuple[bytes, int, int]]:
+def chunks(fd: int, size: int, order: str) -> Iterator[tuple[bytes, int, int]]:
     """(id, offset of the body, stated length) of an IFF file's chunks; odd lengths are padded by a byte."""
     at, pieces = 12, 0
     while at + 8 <= size:
@@ -115,7 +115,7 @@ def _check_wav(fd: int, size: int) -> int | None:
     magic = os.pread(fd, 4, 0)
     order = ">" if magic == b"RIFX" else "<"
     format_body, data_length = b"", None
-    for name, at, length in _chunks(fd, size, order):
+    for name, at, length in chunks(fd, size, order):
         if name == b"fmt ":
             format_body = os.pread(fd, min(length, 40), at)
         elif name == b"ds64":
@@ -148,7 +148,7 @@ def _pcm_frames(format_body: bytes, order: str, data_length: int) -> int | None:
 
 def _check_aiff(fd: int, size: int) -> int | None:
     frames: int | None = None
-    for name, at, length in _chunks(fd, size, ">"):
+    for name, at, length in chunks(fd, size, ">"):
         if name == b"COMM" and length >= 6:
             body = os.pread(fd, 6, at)
             frames = struct.unpack(">2xI", body)[0] if len(body) == 6 else None

@@ -1,4 +1,4 @@
-"""Which module trains which kind. A module is imported only when its kind is trained, in the process that trains it:
+"""Which module does which kind of job. A module is imported only when its kind is run, in the process that runs it:
 the rest of the node starts without PyTorch.
 """
 
@@ -16,6 +16,7 @@ KINDS: Mapping[str, str] = {
     "dpo": "trainer_node.engines.musicgen.dpo",
     "ranking": "trainer_node.engines.musicgen.ranking",
     "tiny_lm": "trainer_node.engines.tinylm.pipeline",
+    "generate": "trainer_node.engines.musicgen.generate",
 }
 
 

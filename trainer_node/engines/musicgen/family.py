@@ -99,6 +99,12 @@ class BaseModel:
         encoders = self.encoder_fingerprints() if encoders is None else encoders
         return fingerprints.of_values({**encoders, "decoder": self.decoder_fingerprint()})
 
+    def can_decode(self, codes_KT: Tensor) -> bool:
+        """Whether these could be codes of a clip: as many codebooks, and none beyond their ends."""
+        decoder = self.model.config.decoder
+        fits = len(codes_KT) == decoder.num_codebooks and codes_KT.numel() > 0
+        return fits and int(codes_KT.min()) >= 0 and int(codes_KT.max()) < decoder.vocab_size
+
     @property
     def _bandwidth(self) -> float:
         return float(self.model.config.audio_encoder.target_bandwidths[-1])

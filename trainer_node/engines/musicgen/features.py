@@ -1,5 +1,7 @@
 """Codes and text states, computed once: per clip and crop, and per prompt, cached by content.
 
+A clip that this base model's own codec has decoded keeps its codes (clip_codes.py); they are taken as they are.
+
 A cache key holds everything that the bytes depend on: the audio (or the prompt), the crop, the weights of the encoder,
 and the version of the code that computes it.
 """
@@ -8,15 +10,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from trainer_node.data.audio import AudioRefused, read_audio
+from trainer_node.data.clip_codes import read_codes
 from trainer_node.engines.musicgen.family import BaseModel, Clip
 from trainer_node.engines.musicgen.tensor_cache import TensorCache
 from trainer_node.errors import DataInvalid
 from trainer_node.training import StopRequested, TrainingSample
 
-VERSION = 1  # raise it when the same audio or prompt shall give other numbers
+VERSION = 2  # raise it when the same audio or prompt shall give other numbers
 
 
 class Stopped(Exception):
@@ -59,7 +63,7 @@ class Features:
             "codec": self.encoders["codec"],
             "version": VERSION,
         }
-        return self.cache.get(key, lambda: self._encode(sample))
+        return self.cache.get(key, lambda: self._codes(sample))
 
     def text(self, prompt: str) -> Tensor:
         """text_LD of one prompt; the same tensor for the same prompt."""
@@ -67,6 +71,18 @@ class Features:
             key = {"prompt": prompt, "encoder": self.encoders["text"], "version": VERSION}
             self._states[prompt] = self.cache.get(key, lambda: self.base.encode_text(prompt))
         return self._states[prompt]
+
+    def _codes(self, sample: TrainingSample) -> Tensor:
+        kept_KT = self._kept(sample)
+        return self._encode(sample) if kept_KT is None else kept_KT
+
+    def _kept(self, sample: TrainingSample) -> Tensor | None:
+        """The codes that the clip was decoded from; None where it keeps none, or those of another codec."""
+        kept = read_codes(sample.audio_path)
+        if kept is None or kept.codec != self.encoders["codec"]:
+            return None
+        codes_KT = torch.from_numpy(kept.codes_KT)[:, : max(1, int(self.max_clip_s * self.base.frame_rate_hz))]
+        return codes_KT if self.base.can_decode(codes_KT) else None
 
     def _encode(self, sample: TrainingSample) -> Tensor:
         what = f"the clip with the prompt {sample.prompt[:60]!r} (audio {sample.audio_digest[:12]}…)"

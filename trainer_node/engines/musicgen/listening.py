@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import soundfile
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
+from trainer_node.data.clip_codes import ClipCodes, write_clip
 from trainer_node.engines import memory
 from trainer_node.engines.musicgen import previews, remedies
 from trainer_node.engines.musicgen.course import Course
@@ -20,7 +20,7 @@ from tunesmith.v1 import job_event_pb2, job_spec_pb2
 class Previews(TrainerCallback):  # type: ignore[misc]  # transformers has no types
     """Due at the beginning of an epoch rather than at the end of the one before: by then its checkpoint is committed.
 
-    steps_per_epoch: optimiser steps. `made` is what the report tells of.
+    codec: its fingerprint. steps_per_epoch: optimiser steps. `made` is what the report tells of.
     """
 
     def __init__(
@@ -29,11 +29,13 @@ class Previews(TrainerCallback):  # type: ignore[misc]  # transformers has no ty
         base: BaseModel,
         settings: job_spec_pb2.PreviewSettings,
         *,
+        codec: str,
         steps_per_epoch: int,
         output_dir: Path,
     ) -> None:
         self.course = course
         self.base = base
+        self.codec = codec
         self.settings = settings
         self.every_steps = settings.preview_every_epochs * steps_per_epoch
         self.output_dir = output_dir
@@ -62,26 +64,17 @@ class Previews(TrainerCallback):  # type: ignore[misc]  # transformers has no ty
                     return
 
     def _preview(self, model: Any, step: int, index: int, prompt: str) -> None:
-        settings = self.settings
-        sound_CN = previews.generate(
-            model,
-            self.base,
-            prompt,
-            length_s=settings.preview_s,
-            seed=settings.preview_seed,
-            guidance_scale=settings.preview_guidance_scale,
-            stop=self.course.stop,
-        )
+        played = previews.preview(model, self.base, prompt, self.settings, self.course.stop)
         name = f"step-{step:08d}-prompt-{index}.wav"
         path = self.output_dir / "previews" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, sound_CN.T, self.base.clip_hz, subtype="PCM_16")
+        write_clip(path, played.sound_CN, self.base.clip_hz, ClipCodes(played.codes_KT, self.codec))
         saved = job_event_pb2.PreviewSaved(
             step=step,
             prompt_index=index,
             prompt=prompt,
-            seed=settings.preview_seed,
-            duration_s=sound_CN.shape[-1] / self.base.clip_hz,
+            seed=played.seed,
+            duration_s=played.sound_CN.shape[-1] / self.base.clip_hz,
             file=self.course.blobs.keep(path, name),
         )
         self.course.telemetry.emit(job_event_pb2.JobEvent(preview_saved=saved))

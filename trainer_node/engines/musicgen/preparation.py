@@ -47,13 +47,15 @@ class Settings(Protocol):
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything loaded and encoded; the base model has forgotten its T5. identity: what the training is of."""
+    """Everything loaded and encoded; the base model has forgotten its T5. identity: what the training is of. codec: the
+    fingerprint of the base model's."""
 
     base: BaseModel
     device: Device
     training: list[Example]
     validation: list[Example]
     identity: dict[str, str]
+    codec: str
 
 
 def prepare(job: TrainingJob, settings: Settings, device: Device, stop: StopRequested) -> Prepared:
@@ -77,7 +79,7 @@ def prepare(job: TrainingJob, settings: Settings, device: Device, stop: StopRequ
         "data": fingerprints.of_values(_data(job)),
         "base_model": fingerprint,
     }
-    return Prepared(base, device, encoded[: len(train)], encoded[len(train) :], identity)
+    return Prepared(base, device, encoded[: len(train)], encoded[len(train) :], identity, features.encoders["codec"])
 
 
 def _data(job: TrainingJob) -> dict[str, object]:

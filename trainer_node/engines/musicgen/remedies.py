@@ -38,3 +38,8 @@ def shorter_clips(training: job_spec_pb2.TrainingSettings) -> str:
 def shorter_previews(previews: job_spec_pb2.PreviewSettings) -> str:
     """What makes a preview smaller."""
     return f"reduce preview_s from {previews.preview_s:g} to {previews.preview_s / 2:g}"
+
+
+def shorter_played(generation: job_spec_pb2.GenerationSettings) -> str:
+    """What makes a generated clip smaller."""
+    return f"reduce clip_s from {generation.clip_s:g} to {generation.clip_s / 2:g}"

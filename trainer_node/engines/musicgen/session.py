@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +19,7 @@ from trainer_node.engines.musicgen import (
     fingerprints,
     loop,
     processes,
+    quiet,
     remedies,
     start,
 )
@@ -62,7 +62,7 @@ def run(
     job: TrainingJob, telemetry: Telemetry, blobs: Blobs, stop: StopRequested, *, settings: Settings, kind: Kind
 ) -> Outcome:
     """Train until done or asked to stop; see trainer_node.training.Train. The job's data was checked."""
-    _be_quiet()
+    quiet.be_quiet()
     device = devices.choose(job.device, settings.training.precision, threads=job.threads)
     processes.meet(device)
     if not processes.is_first():
@@ -117,12 +117,6 @@ def _begin(
     return replace(prepared, training=training, validation=validation), model
 
 
-def _be_quiet() -> None:
-    """Leave standard error to what a user of this program can act on."""
-    transformers.utils.logging.set_verbosity_error()
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|accelerate|torch)\b")
-
-
 def _trainer(
     job: TrainingJob, course: Course, prepared: Prepared, settings: Settings, kind: Kind, model: Any
 ) -> tuple[CommittedState, Previews]:
@@ -138,7 +132,12 @@ def _trainer(
         patience_epochs=settings.validation.early_stopping_patience_epochs,
     )
     listening = Previews(
-        course, prepared.base, settings.previews, steps_per_epoch=steps_per_epoch, output_dir=job.output_dir
+        course,
+        prepared.base,
+        settings.previews,
+        codec=prepared.codec,
+        steps_per_epoch=steps_per_epoch,
+        output_dir=job.output_dir,
     )
     heard = [callbacks.Reporter(course, kind.metrics), listening] if processes.is_first() else []
     trainer = kind.build(

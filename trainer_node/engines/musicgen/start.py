@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import transformers
 from safetensors import SafetensorError
+from torch import Tensor
 
 from trainer_node.engines.musicgen import adapter_files, family, fingerprints
+from trainer_node.engines.musicgen.family import BaseModel
 from trainer_node.engines.musicgen.preparation import Prepared, Settings
 from trainer_node.errors import StartAdapterUnsuitable
 from trainer_node.training import TrainingJob
+from tunesmith.v1 import job_spec_pb2
 
 
 def begin(job: TrainingJob, prepared: Prepared, settings: Settings) -> tuple[Any, str]:
@@ -20,11 +25,21 @@ def begin(job: TrainingJob, prepared: Prepared, settings: Settings) -> tuple[Any
     has not the rank and layers of the settings.
     """
     base, folder = prepared.base, job.start_adapter_dir
-    _require_base(job.job.start_adapter.base_model_fingerprint, prepared.identity["base_model"])
+    require_base(job.job.start_adapter.base_model_fingerprint, prepared.identity["base_model"])
     transformers.set_seed(settings.training.seed)
     model = family.add_lora(base, settings.adapter, dtype=prepared.device.dtype)
     if folder is None:
         return model, ""
+    return model, fingerprints.of_tensors(take_over(model, base, folder, settings.adapter))
+
+
+def take_over(
+    model: Any, base: BaseModel, folder: Path, settings: job_spec_pb2.AdapterSettings
+) -> Mapping[str, Tensor]:
+    """Put the adapter of a folder into a model, whose matrices are as the settings say; returns its tensors.
+
+    Raises StartAdapterUnsuitable where it cannot be read or has another shape.
+    """
     try:
         tensors = adapter_files.read(folder)
     except (OSError, SafetensorError) as error:
@@ -32,14 +47,17 @@ def begin(job: TrainingJob, prepared: Prepared, settings: Settings) -> tuple[Any
         raise StartAdapterUnsuitable(what) from error
     if not adapter_files.put(model, tensors):
         raise StartAdapterUnsuitable(
-            f"the adapter to start from has other layers or another rank than lora_r {settings.adapter.lora_r} on "
+            f"the adapter to start from has other layers or another rank than lora_r {settings.lora_r} on "
             f"{base.name}; leave lora_r, lora_targets and base_model out to take its own"
         )
-    return model, fingerprints.of_tensors(tensors)
+    return tensors
 
 
-def _require_base(trained_on: str, actual: str) -> None:
-    """Both are fingerprints; where the first is empty, nothing is known of the adapter's."""
+def require_base(trained_on: str, actual: str) -> None:
+    """Both are fingerprints; where the first is empty, nothing is known of the adapter's.
+
+    Raises StartAdapterUnsuitable where the adapter was trained on another base model.
+    """
     if trained_on and trained_on != actual:
         raise StartAdapterUnsuitable(
             "the adapter to start from was trained on another base model: its weights had the fingerprint "
