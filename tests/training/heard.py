@@ -1,0 +1,264 @@
+"""The loop of wish, rating, training and listening, as the product does it, with the listener for a rater.
+
+The base model plays clips for open prompts, a rater rates them, an adapter is trained on what follows of the ratings,
+and both are heard on prompts that were not trained on. Everything goes by the product's own parts; nothing is told to
+a training but the data set file. Trainings run two at a time, each on one thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import multiprocessing
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from trainer_node.data.clip_codes import ClipCodes, write_clip
+from trainer_node.data.jsonl import read_dataset_file
+from trainer_node.data.training_data import training_data
+from trainer_node.engines.musicgen import family, quiet, start
+from trainer_node.engines.musicgen.family import BaseModel
+from trainer_node.engines.musicgen.sampling import Played, Sampling, Wanted, play
+from trainer_node.foreground import run_foreground
+from trainer_node.preflight import find_base_model
+from trainer_node.start_adapter import settings_in
+from trainer_node.tunes.listener import Heard, listen
+from trainer_node.tunes.rater import Rater
+from trainer_node.tunes.wish import Question, is_fulfilled, open_questions, opposite_questions
+from trainer_node.tunes.world import DURATION_S, Attributes
+from tunesmith import spec as job_spec
+from tunesmith.v1 import job_event_pb2, job_spec_pb2
+
+BASE = "tunesmith/micro"
+PROMPTS, CLIPS_EACH, RATED_SEED = 40, 6, 11
+QUESTIONS, ASKED_SEED = 96, 777
+_AT_ONCE = 64
+_STEPS = 80
+
+# What a person would set who wants an adapter in half a minute; the same for every wish.
+SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    "supervised": {"training": {"batch_size": 16, "learning_rate": 2e-3}},
+    "dpo": {"training": {"batch_size": 8, "learning_rate": 1e-3}, "beta": 0.1, "sft_weight": 1},
+    "ranking": {
+        "training": {"batch_size": 3, "learning_rate": 1e-3},
+        "loss": "RANKING_LOSS_PLACKETT_LUCE",
+        "temperature": 0.05,
+        "sft_weight": 1,
+    },
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One training. raters: who rates; several share the clips between them. shuffled: the ratings are dealt out anew
+    among the clips, so that nothing can be learnt from them. changed: settings beside SETTINGS."""
+
+    kind: str
+    wish: Attributes
+    seed: int = 1
+    raters: tuple[Rater, ...] = ()
+    shuffled: bool = False
+    changed: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What its folder is called."""
+        described = json.dumps([self.kind, dict(self.wish), self.seed, repr(self.raters), self.shuffled, self.changed])
+        return f"{self.kind}-{hashlib.sha256(described.encode()).hexdigest()[:12]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shares:
+    """What is heard, each 0 to 1. wished: of clips for open prompts, those as wished; others: of what the open prompts
+    did ask for, what is heard; opposite: of clips for prompts that ask for the unwished value, those that have it."""
+
+    wished: float
+    others: float
+    opposite: float
+    in_scale: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What came of a task. cpu_s: CPU seconds of the training, from its first step to its last."""
+
+    task: Task
+    shares: Shares
+    cpu_s: float
+
+
+class Loop:
+    """Clips of the base model, played once and rated as often as wanted."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def base_shares(self, wish: Attributes, *, seed: int = ASKED_SEED) -> Shares:
+        """What is heard of the base model."""
+        return shares(self.base, self.base.model, wish, seed=seed)
+
+    @cached_property
+    def base(self) -> BaseModel:
+        """The base model."""
+        return load()
+
+    def results(self, tasks: Iterable[Task], *, said: Callable[[Result], None] = lambda _: None) -> list[Result]:
+        """Train and hear every task, two at a time."""
+        tasks = list(tasks)
+        for task in tasks:
+            self._rate(task)
+        with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+            results = []
+            for result in pool.map(_trained_and_heard, tasks, [self.folder] * len(tasks)):
+                said(result)
+                results.append(result)
+            return results
+
+    def _rate(self, task: Task) -> None:
+        """Write the data set file of a task."""
+        clips = self._heard_clips(task.wish)
+        raters = task.raters or (Rater(wish=task.wish),)
+        ratings = [raters[place % len(raters)].rate(heard, path.stem) for place, (_, path, heard) in enumerate(clips)]
+        if task.shuffled:
+            random.Random(task.seed).shuffle(ratings)
+        rows = [
+            {"audio": str(path), "prompt": prompt, "rating": rating}
+            for (prompt, path, _), rating in zip(clips, ratings, strict=True)
+        ]
+        place = self.folder / task.name
+        place.mkdir(parents=True)
+        (place / "rated.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+    def _heard_clips(self, wish: Attributes) -> list[tuple[str, Path, Heard]]:
+        """The base model's clips for prompts that leave the wish open: prompt, file, and what is heard."""
+        key = "-".join(sorted(wish))
+        if key not in self._clips:
+            questions = open_questions(wish, PROMPTS, seed=RATED_SEED)
+            wanted = [Wanted(one.prompt, seed) for one in questions for seed in range(CLIPS_EACH)]
+            folder = self.folder / "clips" / key
+            folder.mkdir(parents=True)
+            self._clips[key] = [
+                (clip.prompt, _written(folder / f"{number}.wav", clip, self.base), _heard(clip))
+                for number, clip in enumerate(played(self.base, self.base.model, wanted))
+            ]
+        return self._clips[key]
+
+    @cached_property
+    def _clips(self) -> dict[str, list[tuple[str, Path, Heard]]]:
+        return {}
+
+
+def load() -> BaseModel:
+    """The micro model, as a node finds it."""
+    quiet.be_quiet()
+    torch.set_num_threads(1)
+    return family.load_base(find_base_model(Path("models"), BASE), name=BASE)
+
+
+def shares(base: BaseModel, model: Any, wish: Attributes, *, seed: int = ASKED_SEED) -> Shares:
+    """What is heard of a model on prompts that no training has seen."""
+    asked = open_questions(wish, QUESTIONS, seed=seed)
+    opposed = opposite_questions(wish, QUESTIONS, seed=seed + 1)
+    heard = [_heard(clip) for clip in played(base, model, _with_seeds(asked))]
+    against = [_heard(clip) for clip in played(base, model, _with_seeds(opposed))]
+    obeyed = [
+        found.attributes[name] == value
+        for found, question in zip(heard, asked, strict=True)
+        for name, value in question.asked.items()
+    ]
+    return Shares(
+        wished=float(np.mean([is_fulfilled(found, wish) is True for found in heard])),
+        others=float(np.mean(obeyed)),
+        opposite=float(
+            np.mean(
+                [
+                    all(found.attributes[name] == question.asked[name] for name in wish)
+                    for found, question in zip(against, opposed, strict=True)
+                ]
+            )
+        ),
+        in_scale=float(np.mean([found.in_scale for found in heard])),
+    )
+
+
+def played(base: BaseModel, model: Any, wanted: Sequence[Wanted]) -> list[Played]:
+    """Clips of a tune's length, sampled as the model says."""
+    length = Sampling(length_s=DURATION_S)
+    parts = [wanted[begin : begin + _AT_ONCE] for begin in range(0, len(wanted), _AT_ONCE)]
+    return [clip for part in parts for clip in play(model, base, part, length, lambda: False)]
+
+
+def _trained_and_heard(task: Task, folder: Path) -> Result:
+    """In a process of its own."""
+    torch.set_num_threads(1)
+    output = folder / task.name / "output"
+    cpu_s = _train(task, folder / task.name / "rated.jsonl", output, folder / "cache")
+    base = load()
+    shape = settings_in(output / "adapter")
+    model = family.add_lora(base, shape, dtype=torch.float32)
+    start.take_over(model, base, output / "adapter", shape)
+    return Result(task=task, shares=shares(base, model, task.wish), cpu_s=cpu_s)
+
+
+def _train(task: Task, dataset: Path, output: Path, cache: Path) -> float:
+    """Train in the foreground; returns the CPU seconds from the first step on."""
+    data = training_data(read_dataset_file(dataset), task.kind, min_rating=4 if task.kind == "supervised" else None)
+    begun: list[float] = []
+
+    def on_event(event: job_event_pb2.JobEvent) -> None:
+        if event.HasField("started"):
+            begun.append(time.process_time())
+
+    count = len(data.samples) or len(data.comparisons)
+    end = run_foreground(
+        job_spec.parse({task.kind: _settings(task, count)}, job_spec_pb2.JobSpec()),
+        data.samples,
+        comparisons=data.comparisons,
+        models_dir=Path("models"),
+        output_dir=output,
+        on_event=on_event,
+        cache_dir=cache,
+        threads=1,
+        device="cpu",
+    )
+    assert end.HasField("succeeded"), end
+    return time.process_time() - begun[0]
+
+
+def _settings(task: Task, count: int) -> dict[str, Any]:
+    """With as many epochs as make about _STEPS steps, whatever there is to learn from."""
+    chosen = SETTINGS[task.kind]
+    training = {"log_every_steps": 20, "seed": task.seed, **chosen["training"], **task.changed.get("training", {})}
+    steps_per_epoch = math.ceil(count / training["batch_size"])
+    training["epochs"] = max(1, round(_STEPS / steps_per_epoch))
+    return {
+        **chosen,
+        **task.changed,
+        "training": training,
+        "adapter": {"base_model": BASE, "lora_r": 8, "lora_alpha": 16, **task.changed.get("adapter", {})},
+        "validation": {"validation_fraction": 0},
+        "checkpoints": {"checkpoint_every_epochs": 0},
+    }
+
+
+def _with_seeds(questions: Sequence[Question]) -> list[Wanted]:
+    return [Wanted(question.prompt, seed) for seed, question in enumerate(questions)]
+
+
+def _heard(clip: Played) -> Heard:
+    return listen(clip.sound_CN[0])
+
+
+def _written(path: Path, clip: Played, base: BaseModel) -> Path:
+    write_clip(path, clip.sound_CN, base.clip_hz, ClipCodes(clip.codes_KT, base.codec_fingerprint()))
+    return path
