@@ -3,7 +3,8 @@
 Absolute figures move with the machine and with what else it does; the ratios were each measured in one run.
 
 `python -m tests.bench NAME …` runs some. `language-quality` needs a text and half an hour, so it runs only where a text
-is given: `python -m tests.bench language-quality --corpus-path PATH [--seeds 1 2] [--epochs 20] [--output FOLDER]`.
+is given: `python -m tests.bench language-quality --corpus-path PATH [--seeds 1 2] [--epochs 20] [--output FOLDER]`. `heard`
+takes half an hour, too, and runs only where it is named: `python -m tests.bench heard --output FOLDER [--write]`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from tests.bench import (
     cached_features,
     dpo_reference,
     gradient_checkpointing,
+    heard,
     ingest,
     language_model,
     language_quality,
@@ -31,7 +33,7 @@ from tests.bench import (
 from tests.bench.figures import Figure, machine
 
 Measure = Callable[[Path], AsyncIterator[Figure]]
-QUALITY = "language-quality"
+QUALITY, HEARD = "language-quality", "heard"
 
 
 def without_loop(measure: Callable[[Path], Iterator[Figure]]) -> Measure:
@@ -66,7 +68,8 @@ async def run(title: str, measure: Measure) -> None:
 def chosen(arguments: Sequence[str]) -> dict[str, tuple[str, Measure]]:
     """The benches that a command line names, or all that can run."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure this machine.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join([*BENCHES, QUALITY])}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join([*BENCHES, QUALITY, HEARD])}")
+    parser.add_argument("--write", action="store_true", help="heard: write the figures into the page of the docs")
     quality = parser.add_argument_group(QUALITY)
     quality.add_argument(
         "--corpus-path", type=Path, action="append", default=[], help="text; may be given several times"
@@ -81,9 +84,13 @@ def chosen(arguments: Sequence[str]) -> dict[str, tuple[str, Measure]]:
         benches[QUALITY] = "What the language model learns", without_loop(partial(language_quality.measure, options))
     elif QUALITY in given.names:
         parser.error(f"{QUALITY} needs a text in English and Spanish; give --corpus-path PATH")
+    if HEARD in given.names:
+        if given.output is None:
+            parser.error(f"{HEARD} keeps what it has trained; give --output FOLDER")
+        benches[HEARD] = "What is heard", without_loop(lambda _: heard.measure(given.output, write=given.write))
     for name in given.names:
         if name not in benches:
-            parser.error(f"there is no bench {name!r}; give one of {', '.join([*BENCHES, QUALITY])}")
+            parser.error(f"there is no bench {name!r}; give one of {', '.join([*BENCHES, QUALITY, HEARD])}")
     return {name: benches[name] for name in given.names or benches}
 
 

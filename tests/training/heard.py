@@ -12,6 +12,7 @@ import json
 import math
 import multiprocessing
 import random
+import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -60,11 +61,13 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One training. raters: who rates; several share the clips between them. shuffled: the ratings are dealt out anew
-    among the clips, so that nothing can be learnt from them. changed: settings beside SETTINGS."""
+    """One training. wish: what its clips leave open. heard: wishes that are listened for, by default that one. raters:
+    who rates, by default one with that wish; several share the clips between them. shuffled: the ratings are dealt out
+    anew among the clips, so that nothing can be learnt from them. changed: settings beside SETTINGS."""
 
     kind: str
     wish: Attributes
+    heard: tuple[Attributes, ...] = ()
     seed: int = 1
     raters: tuple[Rater, ...] = ()
     shuffled: bool = False
@@ -73,7 +76,7 @@ class Task:
     @property
     def name(self) -> str:
         """What its folder is called."""
-        described = json.dumps([self.kind, dict(self.wish), self.seed, repr(self.raters), self.shuffled, self.changed])
+        described = json.dumps([repr(self), SETTINGS[self.kind]])
         return f"{self.kind}-{hashlib.sha256(described.encode()).hexdigest()[:12]}"
 
 
@@ -90,10 +93,11 @@ class Shares:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What came of a task. cpu_s: CPU seconds of the training, from its first step to its last."""
+    """What came of a task. shares: of each wish that was listened for. cpu_s: CPU seconds of the training, from its
+    first step to its last."""
 
     task: Task
-    shares: Shares
+    shares: tuple[Shares, ...]
     cpu_s: float
 
 
@@ -136,6 +140,7 @@ class Loop:
             for (prompt, path, _), rating in zip(clips, ratings, strict=True)
         ]
         place = self.folder / task.name
+        shutil.rmtree(place, ignore_errors=True)  # of a study that was stopped
         place.mkdir(parents=True)
         (place / "rated.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
@@ -146,7 +151,7 @@ class Loop:
             questions = open_questions(wish, PROMPTS, seed=RATED_SEED)
             wanted = [Wanted(one.prompt, seed) for one in questions for seed in range(CLIPS_EACH)]
             folder = self.folder / "clips" / key
-            folder.mkdir(parents=True)
+            folder.mkdir(parents=True, exist_ok=True)
             self._clips[key] = [
                 (clip.prompt, _written(folder / f"{number}.wav", clip, self.base), _heard(clip))
                 for number, clip in enumerate(played(self.base, self.base.model, wanted))
@@ -163,6 +168,14 @@ def load() -> BaseModel:
     quiet.be_quiet()
     torch.set_num_threads(1)
     return family.load_base(find_base_model(Path("models"), BASE), name=BASE)
+
+
+def with_adapter(base: BaseModel, folder: Path) -> Any:
+    """The base model with an adapter on it."""
+    shape = settings_in(folder)
+    model = family.add_lora(base, shape, dtype=torch.float32)
+    start.take_over(model, base, folder, shape)
+    return model
 
 
 def shares(base: BaseModel, model: Any, wish: Attributes, *, seed: int = ASKED_SEED) -> Shares:
@@ -204,10 +217,9 @@ def _trained_and_heard(task: Task, folder: Path) -> Result:
     output = folder / task.name / "output"
     cpu_s = _train(task, folder / task.name / "rated.jsonl", output, folder / "cache")
     base = load()
-    shape = settings_in(output / "adapter")
-    model = family.add_lora(base, shape, dtype=torch.float32)
-    start.take_over(model, base, output / "adapter", shape)
-    return Result(task=task, shares=shares(base, model, task.wish), cpu_s=cpu_s)
+    model = with_adapter(base, output / "adapter")
+    found = tuple(shares(base, model, wish) for wish in task.heard or (task.wish,))
+    return Result(task=task, shares=found, cpu_s=cpu_s)
 
 
 def _train(task: Task, dataset: Path, output: Path, cache: Path) -> float:

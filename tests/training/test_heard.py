@@ -39,9 +39,9 @@ def results(loop: Loop) -> list[Result]:
     return loop.results([*learnt, *placebo])
 
 
-def of(results: Iterable[Result], kind: str, attribute: str, *, shuffled: bool = False) -> list[Result]:
+def of(results: Iterable[Result], kind: str, attribute: str, *, shuffled: bool = False) -> list[Shares]:
     return [
-        result
+        result.shares[0]
         for result in results
         if (result.task.kind, dict(result.task.wish), result.task.shuffled) == (kind, WISHES[attribute], shuffled)
     ]
@@ -52,7 +52,7 @@ def of(results: Iterable[Result], kind: str, attribute: str, *, shuffled: bool =
 def test_what_was_wished_for_is_played_more_often(
     before: dict[str, Shares], results: list[Result], kind: str, attribute: str
 ) -> None:
-    rises = [result.shares.wished - before[attribute].wished for result in of(results, kind, attribute)]
+    rises = [shares.wished - before[attribute].wished for shares in of(results, kind, attribute)]
 
     assert len(rises) == len(SEEDS)
     assert min(rises) >= LEAST_RISE[attribute]
@@ -63,14 +63,14 @@ def test_what_was_wished_for_is_played_more_often(
 def test_what_prompts_ask_for_beside_the_wish_is_still_played(
     before: dict[str, Shares], results: list[Result], kind: str, attribute: str
 ) -> None:
-    falls = [before[attribute].others - result.shares.others for result in of(results, kind, attribute)]
+    falls = [before[attribute].others - shares.others for shares in of(results, kind, attribute)]
 
     assert max(falls) <= OTHERS_FALL_AT_MOST
 
 
 @pytest.mark.parametrize("kind", list(SETTINGS))
 def test_ratings_that_mean_nothing_change_nothing(before: dict[str, Shares], results: list[Result], kind: str) -> None:
-    moved = [result.shares.wished - before["mode"].wished for result in of(results, kind, "mode", shuffled=True)]
+    moved = [shares.wished - before["mode"].wished for shares in of(results, kind, "mode", shuffled=True)]
 
     assert len(moved) == len(SEEDS)
     assert max(abs(share) for share in moved) <= PLACEBO_WITHIN
