@@ -2,9 +2,9 @@
 
 Absolute figures move with the machine and with what else it does; the ratios were each measured in one run.
 
-`python -m tests.bench NAME …` runs some. `language-quality` needs a text and half an hour, so it runs only where a text
-is given: `python -m tests.bench language-quality --corpus-path PATH [--seeds 1 2] [--epochs 20] [--output FOLDER]`. `heard`
-takes half an hour, too, and runs only where it is named: `python -m tests.bench heard --output FOLDER [--write]`.
+`python -m tests.bench NAME …` runs some. Two take half an hour and run only where they are named:
+`python -m tests.bench language-quality --corpus-path PATH [--seeds 1 2] [--epochs 20] [--output FOLDER]`, and
+`python -m tests.bench heard --output FOLDER [--write]`.
 """
 
 from __future__ import annotations

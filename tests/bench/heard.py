@@ -150,7 +150,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _pictures(loop: Loop) -> dict[str, bytes]:
-    """Spectrograms by the file's name: the first open prompts, before and after, with the same seeds; none was picked."""
+    """Spectrograms by the file's name: the first open prompts, before and after, with the same seeds, none picked."""
     task = Task(kind="supervised", wish=REGISTER, seed=SEEDS[0])
     wanted = [Wanted(one.prompt, 1) for one in open_questions(REGISTER, 2, seed=ASKED_SEEDS[0])]
     before = heard.played(loop.base, loop.base.model, wanted)
