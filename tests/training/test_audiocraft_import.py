@@ -118,7 +118,7 @@ def test_a_checkpoint_that_audiocraft_made_gives_its_logits(
         ours = family.score(base.model, batch)[batch["labels_BKS"] != -100]
 
     assert base.model.config.decoder.num_hidden_layers == 3
-    torch.testing.assert_close(ours, theirs.logits(codes_1KT, PROMPT).flatten(0, 2), rtol=0, atol=1e-5)
+    torch.testing.assert_close(ours, theirs.logits(codes_1KT, PROMPT).flatten(0, 2), rtol=1e-5, atol=1e-5)
 
 
 def test_what_was_imported_keeps_the_other_models_ears_and_voice_and_plays(

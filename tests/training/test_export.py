@@ -57,7 +57,7 @@ def test_a_merged_model_is_the_base_with_the_adapter(name: str, tmp_path: Path, 
         whole = family.score(merged.model, batch)
 
     assert float((alone - whole).abs().max()) > 0.1
-    torch.testing.assert_close(whole, beside, rtol=0, atol=2e-5)
+    torch.testing.assert_close(whole, beside, rtol=1e-5, atol=2e-5)
 
 
 def test_a_merged_model_plays_by_plain_transformers(adapter: Adapter, tmp_path: Path, models_dir: Path) -> None:
