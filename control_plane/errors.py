@@ -140,7 +140,7 @@ class RunFinished(TunesmithError):
 
 
 class RunNotResumable(TunesmithError):
-    """Only failed and cancelled runs can be resumed."""
+    """Only failed and cancelled trainings can be resumed."""
 
     reason = "RUN_NOT_RESUMABLE"
 

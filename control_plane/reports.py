@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from control_plane.db.connection import Connection, Row, fetch_one, read_message
 from control_plane.errors import ReportNotReady, RunNotFound
+from control_plane.runs.model import LEAVES, Leaves
 from tunesmith.v1 import job_event_pb2
 
 
@@ -24,9 +25,9 @@ def read(row: Row) -> Report:
 
 
 async def of_run(conn: Connection, run_id: str) -> Report:
-    """The report of a run. Raises RunNotFound, and ReportNotReady where it has not succeeded."""
+    """The report of a run. Raises RunNotFound, and ReportNotReady where it has not succeeded or leaves clips."""
     sql = """
-        SELECT r.state, coalesce(a.report, m.report) AS report,
+        SELECT r.state, r.kind, coalesce(a.report, m.report) AS report,
                coalesce(a.report_markdown, m.report_markdown) AS report_markdown
         FROM runs r LEFT JOIN adapters a USING (run_id) LEFT JOIN models m USING (run_id)
         WHERE r.run_id = %(id)s
@@ -35,9 +36,10 @@ async def of_run(conn: Connection, run_id: str) -> Report:
     if row is None:
         raise RunNotFound(f"there is no run {run_id}; list them with ListRuns", run_id=run_id)
     if row["report"] is None:
-        ended = row["state"] in ("failed", "cancelled")
-        advice = "resume it, or start another" if ended else "wait until it has succeeded"
-        raise ReportNotReady(
-            f"the run is {row['state']} and has no report; {advice}", run_id=run_id, state=row["state"]
-        )
+        state = row["state"]
+        advice = "resume it, or start another" if state in ("failed", "cancelled") else "wait until it has succeeded"
+        what = f"the run is {state} and has no report; {advice}"
+        if LEAVES[row["kind"]] is Leaves.CLIPS:
+            what = f"a run of {row['kind']} has clips and no report; list them with ListPreviews"
+        raise ReportNotReady(what, run_id=run_id, state=state)
     return read(row)

@@ -21,7 +21,7 @@ from control_plane.ids import new_id
 from control_plane.nodes import store as nodes
 from control_plane.ports import Blobs
 from control_plane.runs import job_store, store
-from control_plane.runs.model import Artefacts, AttemptState, Checkpoint, EndReason, Job, Run, RunState
+from control_plane.runs.model import Artefacts, AttemptState, Checkpoint, EndReason, Job, Leaves, Run, RunState
 from control_plane.runs.planning import Wish, plan, waiting_reason
 from control_plane.runs.registration import of_its_kind, register
 from tunesmith import spec as specs
@@ -106,8 +106,8 @@ async def cancel_run(db: Database, *, run_id: str) -> Run:
             case RunState.STOPPING | RunState.CANCELLED:
                 return run
             case RunState.SUCCEEDED | RunState.FAILED:
-                made = "model" if run.model_id else "adapter"
-                advice = f"its {made} stays" if run.state is RunState.SUCCEEDED else "use ResumeRun to continue it"
+                stay = "stay" if run.leaves is Leaves.CLIPS else "stays"
+                advice = f"its {run.leaves} {stay}" if run.state is RunState.SUCCEEDED else run.another_try
                 raise RunFinished(
                     f"the run has {run.state}, so it cannot be cancelled; {advice}", run_id=run_id, state=run.state
                 )
@@ -131,6 +131,9 @@ async def resume_run(
         if made := await requests.replay(conn, request):
             return await store.get(conn, made)
         parent = await store.lock(conn, run_id)
+        if parent.leaves is Leaves.CLIPS:
+            what = f"a run of {parent.kind} keeps no checkpoint to go on from; create it again, it plays the same clips"
+            raise RunNotResumable(what, run_id=run_id, state=parent.state)
         if parent.state not in (RunState.FAILED, RunState.CANCELLED):
             done = parent.state is RunState.SUCCEEDED
             advice = "create a new run" if done else "cancel it first, or wait until it has ended"
@@ -197,7 +200,8 @@ async def begin_training(conn: Connection, job: Job, started: job_event_pb2.JobS
     await store.set_plan(conn, run.run_id, total_steps=started.total_steps, total_epochs=started.total_epochs)
     if run.state is not RunState.STARTING:
         return run
-    reason = f"trains on {started.device}" if started.device else ""
+    does = "plays" if run.leaves is Leaves.CLIPS else "trains"
+    reason = f"{does} on {started.device}" if started.device else ""
     return await store.move(conn, run, RunState.RUNNING, actor=actor, reason=reason)
 
 
@@ -212,14 +216,14 @@ async def finish_run(
 ) -> Run:
     """End a run as its job ended: adapter or model, report, job, attempt and run in the caller's transaction.
 
-    artefacts: needed with success, which is a failure where it left something else than its kind does. A run that was
-    asked to stop is CANCELLED even where its process failed over it, and SUCCEEDED where it was done before. One whose
-    process was stopped by something else is queued again. Raises LeaseLost.
+    artefacts: needed with success, but for clips; success is a failure where it left something else than its kind does.
+    A run that was asked to stop is CANCELLED even where its process failed over it, and SUCCEEDED where it was done
+    before. One whose process was stopped by something else is queued again. Raises LeaseLost.
     """
     run = await _current(conn, job)
-    finished = of_its_kind(run, finished)
+    finished = await of_its_kind(conn, run, job, finished)
     match finished.WhichOneof("outcome"):
-        case "succeeded" if artefacts is not None:
+        case "succeeded":
             return await _succeed(conn, run, job, finished.succeeded, artefacts, actor)
         case "failed" if run.state is RunState.STOPPING:
             return await _cancel(
@@ -236,7 +240,7 @@ async def finish_run(
             left = f"a checkpoint of step {step} is kept" if step else "no checkpoint was written"
             return await _cancel(conn, run, job, actor, reason=f"stopped; {left}")
         case outcome:
-            raise ValueError(f"a job cannot end with {outcome or 'no outcome'} and no artefacts")
+            raise ValueError(f"a job cannot end with {outcome or 'no outcome'}")
 
 
 async def lose_attempt(
@@ -307,7 +311,9 @@ async def _begin_again(conn: Connection, run: Run, reason: str, *, actor: str, m
         gone = f"stopped; its node was lost: {reason}"
         return await store.move(conn, run, RunState.CANCELLED, actor=actor, reason=gone, lost_attempts=lost)
     if lost >= max_lost_attempts:
-        message = f"its node was lost {lost} times, the last time so: {reason}; see ListRunEvents, then resume it"
+        message = (
+            f"its node was lost {lost} times, the last time so: {reason}; see ListRunEvents, then {run.another_try}"
+        )
         failure = run_pb2.RunFailure(reason="NODE_LOST", message=message)
         return await store.move(
             conn, run, RunState.FAILED, actor=actor, reason=message, lost_attempts=lost, failure=failure
@@ -316,15 +322,20 @@ async def _begin_again(conn: Connection, run: Run, reason: str, *, actor: str, m
 
 
 async def _succeed(
-    conn: Connection, run: Run, job: Job, succeeded: job_event_pb2.JobSucceeded, artefacts: Artefacts, actor: str
+    conn: Connection, run: Run, job: Job, succeeded: job_event_pb2.JobSucceeded, artefacts: Artefacts | None, actor: str
 ) -> Run:
     if run.state is RunState.STARTING:
         run = await store.move(conn, run, RunState.RUNNING, actor=actor)
-    adapter_id, model_id = await register(conn, run, succeeded, artefacts)
+    made = await register(conn, run, succeeded, artefacts)
     await job_store.end(conn, job, EndReason.SUCCEEDED)
-    final_loss = artefacts.report.final_loss
     return await store.move(
-        conn, run, RunState.SUCCEEDED, actor=actor, adapter_id=adapter_id, model_id=model_id, final_loss=final_loss
+        conn,
+        run,
+        RunState.SUCCEEDED,
+        actor=actor,
+        adapter_id=made.adapter_id,
+        model_id=made.model_id,
+        final_loss=made.final_loss,
     )
 
 

@@ -67,12 +67,30 @@ MOVES: Mapping[RunState, frozenset[RunState]] = {
     _S.FAILED: frozenset(),
     _S.CANCELLED: frozenset(),
 }
-# What a kind of training takes; the first is what it gets where nobody names a version.
+
+
+class Leaves(StrEnum):
+    """What comes of a run that has succeeded."""
+
+    ADAPTER = "adapter"
+    MODEL = "model"
+    CLIPS = "clips"  # they are its previews; nothing is registered, and there is nothing to go on from
+
+
+# What a kind of run takes; the first is what it gets where nobody names a version.
 TAKES: Mapping[str, tuple[Form, ...]] = {
     "supervised": (Form.RATED_CLIPS,),
     "dpo": (Form.PAIRS,),
     "ranking": (Form.RANKED_LISTS, Form.PAIRS),
     "tiny_lm": (),
+    "generate": (),
+}
+LEAVES: Mapping[str, Leaves] = {
+    "supervised": Leaves.ADAPTER,
+    "dpo": Leaves.ADAPTER,
+    "ranking": Leaves.ADAPTER,
+    "tiny_lm": Leaves.MODEL,
+    "generate": Leaves.CLIPS,
 }
 
 
@@ -88,7 +106,8 @@ def require_move(origin: RunState, target: RunState) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A row of `runs`, with the node of its current attempt. start_adapter_id: as its spec says."""
+    """A row of `runs`, with the node of its current attempt. start_adapter_id: as its spec says, of generate the
+    adapter that plays."""
 
     run_id: str
     experiment_id: str
@@ -122,6 +141,16 @@ class Run:
     def etag(self) -> str:
         """Changes with every change of state."""
         return str(self.revision)
+
+    @property
+    def leaves(self) -> Leaves:
+        """What comes of it with success."""
+        return LEAVES[self.kind]
+
+    @property
+    def another_try(self) -> str:
+        """What to do where it has failed: clips have no checkpoint, and come out the same when they are played anew."""
+        return "create the run again" if self.leaves is Leaves.CLIPS else "resume the run"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +209,10 @@ class Checkpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """A row of `previews`: what a run generated. A clip has a file; a text has none, and lasts 0 s."""
+    """A row of `previews`: what a run generated. A clip has a file; a text has none, and lasts 0 s.
+
+    Of one step and prompt there may be several, each of its own seed.
+    """
 
     run_id: str
     attempt: int
@@ -196,12 +228,12 @@ class Preview:
     @property
     def key(self) -> str:
         """Its place in the list of a run's previews."""
-        return f"{self.step}/{self.prompt_index}/{self.attempt}"
+        return f"{self.step}/{self.prompt_index}/{self.seed}/{self.attempt}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Artefacts:
-    """What a successful job left, read from its files before the run is finished."""
+    """What a successful training left, read from its files before the run is finished."""
 
     training_config: job_event_pb2.TrainingConfig
     report: job_event_pb2.TrainingReport

@@ -1,33 +1,73 @@
-"""What a training left is registered as its kind of training wants it: an adapter or, of tiny_lm, a model."""
+"""What a job left is registered as its kind wants it: an adapter, of tiny_lm a model, of generate nothing at all."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from control_plane.adapters import store as adapters
 from control_plane.db.connection import Connection
 from control_plane.ids import new_id
 from control_plane.models import store as models
-from control_plane.runs.model import Artefacts, Run
+from control_plane.runs import store
+from control_plane.runs.model import Artefacts, Job, Leaves, Run
 from tunesmith.adapter_shape import settings_of
 from tunesmith.v1 import job_event_pb2
 
+_WORDS = {Leaves.ADAPTER: "an adapter", Leaves.MODEL: "a model", Leaves.CLIPS: "clips"}
 
-def of_its_kind(run: Run, finished: job_event_pb2.JobFinished) -> job_event_pb2.JobFinished:
-    """The end as it was told; a failure where the training left an adapter and was to leave a model, or the reverse."""
-    left = "a model" if finished.succeeded.model_files else "an adapter"
-    wanted = "a model" if settings_of(run.spec) is None else "an adapter"
-    if not finished.HasField("succeeded") or left == wanted:
+
+@dataclass(frozen=True, kw_only=True)
+class Registered:
+    """What a run's row says of what came of it; all None for clips, which are its previews."""
+
+    adapter_id: str | None = None
+    model_id: str | None = None
+    final_loss: float | None = None
+
+
+def left_by(succeeded: job_event_pb2.JobSucceeded) -> list[Leaves]:
+    """What a job says that it has left; a sound one has left exactly one thing."""
+    told = {
+        Leaves.ADAPTER: bool(succeeded.adapter_files),
+        Leaves.MODEL: bool(succeeded.model_files),
+        Leaves.CLIPS: succeeded.clip_count > 0,
+    }
+    return [each for each, is_told in told.items() if is_told]
+
+
+async def of_its_kind(
+    conn: Connection, run: Run, job: Job, finished: job_event_pb2.JobFinished
+) -> job_event_pb2.JobFinished:
+    """The end as it was told; a failure where the job left something else than its kind does, or fewer clips than it
+    says."""
+    if not finished.HasField("succeeded"):
         return finished
-    what = f"the training ended well, but it left {left}, and {run.kind} leaves {wanted}"
-    message = f"{what}; update its node, then resume the run"
+    left, wanted = left_by(finished.succeeded), _WORDS[run.leaves]
+    if left != [run.leaves]:
+        words = " and ".join(_WORDS[each] for each in left) or "nothing"
+        return _failed(f"it left {words}, and {run.kind} leaves {wanted}; update its node, then {run.another_try}")
+    if run.leaves is Leaves.CLIPS:
+        told = finished.succeeded.clip_count
+        lost = told - await store.count_clips(conn, run.run_id, attempt=job.attempt)
+        if lost > 0:
+            return _failed(f"{lost} of its {told} clips did not arrive; {run.another_try}")
+    return finished
+
+
+def _failed(but: str) -> job_event_pb2.JobFinished:
+    message = f"the job ended well, but {but}"
     return job_event_pb2.JobFinished(failed=job_event_pb2.JobFailed(reason="TRAINING_CRASHED", message=message))
 
 
 async def register(
-    conn: Connection, run: Run, succeeded: job_event_pb2.JobSucceeded, artefacts: Artefacts
-) -> tuple[str | None, str | None]:
-    """Register what a run left; the id of the adapter, or that of the model, beside None."""
-    trained = settings_of(run.spec)
-    if trained is None:
+    conn: Connection, run: Run, succeeded: job_event_pb2.JobSucceeded, artefacts: Artefacts | None
+) -> Registered:
+    """Register what a run left. artefacts: None for clips, of which nothing is registered."""
+    if run.leaves is Leaves.CLIPS:
+        return Registered()
+    if artefacts is None:
+        raise ValueError(f"a job cannot leave {_WORDS[run.leaves]} and no artefacts")
+    if run.leaves is Leaves.MODEL:
         model_id = new_id("mdl")
         await models.insert(
             conn,
@@ -38,7 +78,9 @@ async def register(
             report=artefacts.report,
             report_markdown=artefacts.report_markdown,
         )
-        return None, model_id
+        return Registered(model_id=model_id, final_loss=artefacts.report.final_loss)
+    trained = settings_of(run.spec)
+    assert trained is not None, "a kind that leaves an adapter has settings of it"
     adapter_id = new_id("adp")
     await adapters.insert(
         conn,
@@ -50,4 +92,4 @@ async def register(
         report=artefacts.report,
         report_markdown=artefacts.report_markdown,
     )
-    return adapter_id, None
+    return Registered(adapter_id=adapter_id, final_loss=artefacts.report.final_loss)

@@ -1,4 +1,4 @@
-"""The adapter that a training starts from: which of its settings are taken over, and what its node is told of it."""
+"""The adapter that a training starts from, or that plays in generate: what is taken over, what its node is told."""
 
 from __future__ import annotations
 
@@ -15,31 +15,50 @@ from tunesmith.v1 import job_event_pb2, job_spec_pb2, trainer_pb2
 async def adopt(conn: Connection, spec: job_spec_pb2.JobSpec) -> job_spec_pb2.JobSpec:
     """`spec`, not resolved yet, with the base model and the shape of the matrices of the adapter that it starts from.
 
-    As it is where it starts from none. Raises AdapterNotFound, StartAdapterUnsuitable, and InvalidField where another
-    shape is given.
+    As it is where it starts from none. Of an adapter that plays only the base model is taken over. Raises
+    AdapterNotFound, StartAdapterUnsuitable, and InvalidField where another shape is given.
     """
+    if spec.generate.player.adapter_id:
+        return await _adopt_player(conn, spec)
     given = adapter_shape.settings_of(spec)
     if given is None or not given.start_adapter_id:
         return spec
     adapter = await adapters.get(conn, given.start_adapter_id)
     trained = adapter_shape.settings_of(adapter.training_config.spec)
-    called = f"{adapter.name}@{adapter.version}"
     if trained is None or adapter_shape.unstated(trained):
-        what = f"{called} does not say what it was trained with, so no training can start from it; choose another"
-        raise StartAdapterUnsuitable(what, adapter_id=adapter.adapter_id)
-    if given.base_model and given.base_model != trained.base_model:
-        what = f"{called} was trained on {trained.base_model}, not on {given.base_model}"
-        raise StartAdapterUnsuitable(
-            f"{what}; leave base_model out or give that, or choose an adapter of {given.base_model}",
-            adapter_id=adapter.adapter_id,
-            base_model=trained.base_model,
-        )
+        what = f"{_called(adapter)} does not say what it was trained with, so no training can start from it"
+        raise StartAdapterUnsuitable(f"{what}; choose another", adapter_id=adapter.adapter_id)
+    _require_base(adapter, trained.base_model, given.base_model)
     if problems := adapter_shape.differences(given, trained, path=f"spec.{specs.kind_of(spec)}.adapter"):
         raise InvalidField.of(problems)
     adopted = job_spec_pb2.JobSpec()
     adopted.CopyFrom(spec)
     adapter_shape.take_over(getattr(adopted, specs.kind_of(spec)).adapter, trained)
     return adopted
+
+
+async def _adopt_player(conn: Connection, spec: job_spec_pb2.JobSpec) -> job_spec_pb2.JobSpec:
+    adapter = await adapters.get(conn, spec.generate.player.adapter_id)
+    _require_base(adapter, adapter.base_model, spec.generate.player.base_model)
+    adopted = job_spec_pb2.JobSpec()
+    adopted.CopyFrom(spec)
+    adopted.generate.player.base_model = adapter.base_model
+    return adopted
+
+
+def _require_base(adapter: Adapter, trained_on: str, given: str) -> None:
+    """Raise StartAdapterUnsuitable where another base model is given than the adapter's."""
+    if given and given != trained_on:
+        raise StartAdapterUnsuitable(
+            f"{_called(adapter)} was trained on {trained_on}, not on {given}; leave base_model out or give that, or "
+            f"choose an adapter of {given}",
+            adapter_id=adapter.adapter_id,
+            base_model=trained_on,
+        )
+
+
+def _called(adapter: Adapter) -> str:
+    return f"{adapter.name}@{adapter.version}"
 
 
 def start_adapter_message(adapter: Adapter) -> trainer_pb2.StartAdapter:

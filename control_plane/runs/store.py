@@ -214,16 +214,27 @@ async def checkpoints(conn: Connection, *, run_id: str, after: str | None = None
 
 
 async def previews(conn: Connection, *, run_id: str, after: str | None = None, limit: int) -> list[Preview]:
-    """At most `limit` previews of a run, by step and prompt, beginning after the key `after`. Raises RunNotFound."""
+    """At most `limit` previews of a run, by step, prompt and seed, beginning after the key `after`.
+
+    Raises RunNotFound.
+    """
     await get(conn, run_id)
-    step, prompt_index, attempt = _key(after, 3)
+    step, prompt_index, seed, attempt = _key(after, 4)
     sql = """
         SELECT * FROM previews
-        WHERE run_id = %(run_id)s AND (step, prompt_index, attempt) > (%(step)s, %(prompt_index)s, %(attempt)s)
-        ORDER BY step, prompt_index, attempt LIMIT %(limit)s
+        WHERE run_id = %(run_id)s
+          AND (step, prompt_index, seed, attempt) > (%(step)s, %(prompt_index)s, %(seed)s, %(attempt)s)
+        ORDER BY step, prompt_index, seed, attempt LIMIT %(limit)s
     """
-    rows = await fetch_all(conn, sql, run_id=run_id, step=step, prompt_index=prompt_index, attempt=attempt, limit=limit)
-    return [_preview(row) for row in rows]
+    place = {"step": step, "prompt_index": prompt_index, "seed": seed, "attempt": attempt}
+    return [_preview(row) for row in await fetch_all(conn, sql, run_id=run_id, limit=limit, **place)]
+
+
+async def count_clips(conn: Connection, run_id: str, *, attempt: int) -> int:
+    """How many clips an attempt has left."""
+    sql = "SELECT count(*) AS clips FROM previews WHERE run_id = %(run_id)s AND attempt = %(attempt)s AND text IS NULL"
+    row = await fetch_one(conn, sql, run_id=run_id, attempt=attempt)
+    return int(row["clips"]) if row else 0
 
 
 def read_checkpoint(row: Row) -> Checkpoint:

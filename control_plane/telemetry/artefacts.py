@@ -13,7 +13,8 @@ from google.protobuf.message import Message
 from control_plane.db.connection import storable
 from control_plane.errors import BlobCorrupt, BlobNotFound
 from control_plane.ports import Blobs
-from control_plane.runs.model import Artefacts
+from control_plane.runs.model import Artefacts, Leaves
+from control_plane.runs.registration import left_by
 from tunesmith import spec
 from tunesmith.v1 import job_event_pb2
 
@@ -28,7 +29,7 @@ M = TypeVar("M", bound=Message)
 async def read_ending(
     blobs: Blobs, finished: job_event_pb2.JobFinished
 ) -> tuple[job_event_pb2.JobFinished, Artefacts | None]:
-    """The end of a job as it is to be stored, with what it left where it succeeded.
+    """The end of a job as it is to be stored, with what it left where it succeeded; nothing is read for clips.
 
     A success whose files are not stored here or cannot be read becomes a failure.
     """
@@ -69,10 +70,15 @@ class _Unreadable(Exception):
     """A file of the result is not what its name says."""
 
 
-async def _artefacts(blobs: Blobs, succeeded: job_event_pb2.JobSucceeded) -> Artefacts:
-    if bool(succeeded.adapter_files) == bool(succeeded.model_files):
-        raise _Unreadable(f"it left {'both' if succeeded.model_files else 'neither'} of adapter and model")
-    made = "model" if succeeded.model_files else "adapter"
+async def _artefacts(blobs: Blobs, succeeded: job_event_pb2.JobSucceeded) -> Artefacts | None:
+    """What the files say; None for clips, which have no files of their result."""
+    match left_by(succeeded):
+        case [Leaves.CLIPS]:
+            return None
+        case [made]:
+            pass
+        case several:
+            raise _Unreadable(f"it left {' and '.join(several) or 'nothing'}")
     missing = await blobs.missing([file.digest for file in (*succeeded.adapter_files, *succeeded.model_files)])
     if missing:
         raise BlobNotFound(f"its node does not have {len(missing)} of the {made}'s files", digest=missing[0])

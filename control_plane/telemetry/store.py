@@ -206,9 +206,8 @@ async def write_preview(conn: Connection, job: Job, *, seq: int, saved: job_even
             INSERT INTO previews (run_id, attempt, step, prompt_index, prompt, seed, duration_s, file, text)
             VALUES (%(run_id)s, %(attempt)s, %(step)s, %(prompt_index)s, %(prompt)s, %(seed)s, %(duration_s)s, %(file)s,
                     %(text)s)
-            ON CONFLICT (run_id, attempt, step, prompt_index) DO UPDATE
-            SET prompt = excluded.prompt, seed = excluded.seed, duration_s = excluded.duration_s, file = excluded.file,
-                text = excluded.text
+            ON CONFLICT (run_id, attempt, step, prompt_index, seed) DO UPDATE
+            SET prompt = excluded.prompt, duration_s = excluded.duration_s, file = excluded.file, text = excluded.text
         """
         one = part[0]
         values = {"step": one.step, "prompt_index": one.prompt_index, "prompt": one.prompt, "seed": one.seed}

@@ -217,7 +217,7 @@ def conditional_defaults(field: FieldDescriptor) -> list[tuple[str, Any]]:
 
 
 def kind_of(spec: job_spec_pb2.JobSpec) -> str:
-    """The kind of training, such as `supervised`; empty where none is set."""
+    """The kind of job, such as `supervised`; empty where none is set."""
     return spec.WhichOneof("kind") or ""
 
 
@@ -253,17 +253,26 @@ def resolve(spec: job_spec_pb2.JobSpec) -> job_spec_pb2.JobSpec:
     kind = kind_of(resolved)
     if not kind:
         raise InvalidField.of(
-            [FieldProblem("spec", "no kind of training; give one of supervised, dpo, ranking, tiny_lm")]
+            [FieldProblem("spec", "no kind of training; give one of supervised, dpo, ranking, tiny_lm, generate")]
         )
     fill(getattr(resolved, kind), kind=kind)
-    problems = check(resolved, path="spec")
-    body = getattr(resolved, kind)
-    if "adapter" in body.DESCRIPTOR.fields_by_name and not body.adapter.base_model:
-        what = "missing; give a Hugging Face id such as facebook/musicgen-small or a folder of the models directory"
-        problems.append(FieldProblem(f"spec.{kind}.adapter.base_model", what))
-    if problems:
+    if problems := [*check(resolved, path="spec"), *_missing(getattr(resolved, kind), path=f"spec.{kind}")]:
         raise InvalidField.of(problems)
     return resolved
+
+
+def _missing(body: Message, *, path: str) -> Iterator[FieldProblem]:
+    """What a kind needs and no default stands for."""
+    model = "missing; give a Hugging Face id such as facebook/musicgen-small or a folder of the models directory"
+    match body:
+        case job_spec_pb2.GenerateSpec():
+            if not (body.player.base_model or body.player.adapter_id):
+                yield FieldProblem(f"{path}.player.base_model", f"{model}, or adapter_id, which knows its own")
+            if not body.generation.prompts:
+                yield FieldProblem(f"{path}.generation.prompts", "missing; give 1 to 1,000 texts to play clips for")
+        case job_spec_pb2.SupervisedSpec() | job_spec_pb2.DpoSpec() | job_spec_pb2.RankingSpec():
+            if not body.adapter.base_model:
+                yield FieldProblem(f"{path}.adapter.base_model", model)
 
 
 def fill(message: Message, *, kind: str = "") -> None:

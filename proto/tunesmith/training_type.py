@@ -13,7 +13,13 @@ from tunesmith.v1 import job_spec_pb2
 
 KEY = "training_type"
 # training_type → field of JobSpec
-KINDS = {"supervised": "supervised", "preference": "dpo", "ranking": "ranking", "tiny_lm": "tiny_lm"}
+KINDS = {
+    "supervised": "supervised",
+    "preference": "dpo",
+    "ranking": "ranking",
+    "tiny_lm": "tiny_lm",
+    "generate": "generate",
+}
 
 
 def below_its_kind(mapping: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -84,11 +84,36 @@ async def test_what_is_stored_stays_as_it_was_when_the_schema_grows(
         adapter = await adapters.get(conn, "adp_1")
         [preview] = await runs.previews(conn, run_id="run_1", limit=10)
         report = await reports.of_run(conn, "run_1")
+        [after] = await runs.previews(conn, run_id="run_1", after=preview.key.replace("/7/", "/6/"), limit=10)
     assert (dataset.sample_count, dataset.comparison_count) == (1, 0)
     assert (version.form, version.derivation, version.min_rating) == (Form.RATED_CLIPS, None, 4)
     assert (run.start_adapter_id, adapter.start_adapter_id, run.adapter_id) == (None, None, "adp_1")
     assert (run.model_id, preview.text, report.markdown) == (None, "", "# Report")
     assert preview.file is not None and preview.file.path == "0.wav"
+    assert after == preview
+
+
+async def test_what_a_run_starts_from_and_what_its_texts_are_outlive_the_change_to_clips(
+    empty_dsn: str, tmp_path, monkeypatch: pytest.MonkeyPatch
+):
+    with monkeypatch.context() as before:
+        versions = ("0001_registry.py", "0002_preferences.py", "0003_models.py")
+        before.setattr(module, "SCRIPTS", scripts(tmp_path, *versions))
+        migrate(empty_dsn)
+    with psycopg.connect(empty_dsn) as conn:
+        conn.execute(FIRST_RELEASE)
+        conn.execute(TWO_MODELS)
+        conn.execute(GOES_ON_FROM_AN_ADAPTER)
+
+    migrate(empty_dsn)
+
+    async with connect(empty_dsn, pool_size=2) as db, db.connection() as conn:
+        goes_on = await runs.get(conn, "run_4")
+        made = await runs.get(conn, "run_2")
+        clip = await runs.previews(conn, run_id="run_1", limit=10)
+    assert (goes_on.start_adapter_id, goes_on.state, goes_on.final_loss) == ("adp_1", "queued", None)
+    assert (made.start_adapter_id, made.final_loss) == (None, 4.5)
+    assert [(each.prompt_index, each.seed) for each in clip] == [(0, 7)]
 
 
 @pytest.mark.parametrize(
@@ -99,15 +124,23 @@ async def test_what_is_stored_stays_as_it_was_when_the_schema_grows(
         ("UPDATE runs SET model_id = 'mdl_1' WHERE run_id = 'run_1'", "runs_check"),
         ("UPDATE models SET version = 1", "models_name_version_key"),
         ("UPDATE models SET run_id = 'run_2'", "models_run_id_key"),
+        ("UPDATE runs SET final_loss = NULL WHERE run_id = 'run_1'", "runs_final_loss_check"),
+        ("UPDATE runs SET final_loss = 1 WHERE run_id = 'run_5'", "runs_final_loss_check"),
+        ("UPDATE runs SET adapter_id = 'adp_1' WHERE run_id = 'run_5'", "runs_clips_check"),
+        ("UPDATE runs SET model_id = 'mdl_1' WHERE run_id = 'run_5'", "runs_clips_check"),
+        ("INSERT INTO previews SELECT * FROM previews", "previews_pkey"),
+        ("""UPDATE runs SET spec = '{"generate": {"player": {"adapter_id": "adp_2"}}}' WHERE run_id = 'run_5'""",
+         "runs_start_adapter_id_fkey"),
     ],
-)
-async def test_the_schema_keeps_clip_from_text_adapter_from_model_and_versions_apart(
+)  # fmt: skip
+async def test_the_schema_keeps_clip_from_text_and_adapter_model_and_clips_and_versions_apart(
     empty_dsn: str, change: str, rule: str
 ):
     migrate(empty_dsn)
     with psycopg.connect(empty_dsn) as conn:
         conn.execute(FIRST_RELEASE)
         conn.execute(TWO_MODELS)
+        conn.execute(CLIPS)
 
     with psycopg.connect(empty_dsn) as conn, pytest.raises(psycopg.IntegrityError, match=rule):
         conn.execute(change.encode())
@@ -138,6 +171,20 @@ TWO_MODELS = b"""
                         report, report_markdown)
         VALUES ('mdl_1', 'trial', 1, 'run_2', 'exp_1', 4.5, 4.75, '[]', '{}', '{}', ''),
                ('mdl_2', 'trial', 2, 'run_3', 'exp_1', 4.5, 4.75, '[]', '{}', '{}', '');
+"""
+
+
+GOES_ON_FROM_AN_ADAPTER = b"""
+    INSERT INTO runs (run_id, experiment_id, dataset_version_id, kind, spec, state)
+        VALUES ('run_4', 'exp_1', 'dsv_1', 'supervised', '{"supervised": {"adapter": {"start_adapter_id": "adp_1"}}}',
+                'queued');
+"""
+CLIPS = b"""
+    INSERT INTO runs (run_id, experiment_id, kind, spec, state, end_time)
+        VALUES ('run_5', 'exp_1', 'generate', '{"generate": {"player": {"adapter_id": "adp_1"}}}', 'succeeded', now());
+    INSERT INTO attempts (run_id, attempt, state, end_reason) VALUES ('run_5', 1, 'ended', 'succeeded');
+    INSERT INTO previews (run_id, attempt, step, prompt_index, prompt, seed, duration_s, file)
+        SELECT 'run_5', 1, 0, 0, 'a song', seed, 2.5, '{"path": "0.wav"}' FROM generate_series(0, 3) AS seed;
 """
 
 

@@ -244,8 +244,8 @@ FILE = blob_pb2.File(path="best_model.pt", digest="b" * 64, size_bytes=1)
 @pytest.mark.parametrize(
     ("left", "said"),
     [
-        ({}, "it left neither of adapter and model; resume the run"),
-        ({"adapter_files": [FILE], "model_files": [FILE]}, "it left both of adapter and model; resume the run"),
+        ({}, "it left nothing; resume the run"),
+        ({"adapter_files": [FILE], "model_files": [FILE]}, "it left adapter and model; resume the run"),
         ({"model_files": [FILE]}, "its node does not have 1 of the model's files; resume the run"),
     ],
 )

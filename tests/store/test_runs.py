@@ -347,7 +347,7 @@ async def test_lists_of_a_run_page_by_key(registry: Registry):
         rest = await store.checkpoints(conn, run_id=run.run_id, after=first[-1].key, limit=2)
         begun = await store.events(conn, run_id=run.run_id, limit=1)
         later = await store.events(conn, run_id=run.run_id, after=begun[-1].key, limit=9)
-        assert await store.previews(conn, run_id=run.run_id, after="1/2/3", limit=1) == []
+        assert await store.previews(conn, run_id=run.run_id, after="1/2/3/4", limit=1) == []
         for listing in (store.events, store.checkpoints, store.previews):
             with pytest.raises(RunNotFound):
                 await listing(conn, run_id=new_id("run"), limit=1)

@@ -28,7 +28,7 @@ from tunesmith.v1 import blob_pb2, job_event_pb2, job_spec_pb2
 
 BASE_MODEL = "facebook/musicgen-small"
 FINGERPRINT = "f" * 64
-KINDS = ("supervised", "dpo", "ranking", "tiny_lm")
+KINDS = ("supervised", "dpo", "ranking", "tiny_lm", "generate")
 SUCCEEDED = job_event_pb2.JobFinished(
     succeeded=job_event_pb2.JobSucceeded(
         adapter_files=[blob_pb2.File(path="adapter_model.safetensors", digest="a" * 64, size_bytes=12)]
@@ -58,6 +58,14 @@ def spec_of(kind: str, **groups: dict[str, object]) -> job_spec_pb2.JobSpec:
 def tiny_lm(**corpus: object) -> job_spec_pb2.JobSpec:
     """A JobSpec for a language model."""
     return spec_of("tiny_lm", corpus=corpus)
+
+
+def generate(
+    *prompts: str, base_model: str = BASE_MODEL, adapter_id: str = "", **settings: object
+) -> job_spec_pb2.JobSpec:
+    """A JobSpec for clips of these prompts, or of one."""
+    player = {"base_model": base_model, "adapter_id": adapter_id}
+    return spec_of("generate", player=player, generation={"prompts": prompts or ("a song",), **settings})
 
 
 def digest_of(word: str) -> str:
