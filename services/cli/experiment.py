@@ -7,13 +7,13 @@ from pathlib import Path
 import click
 
 from services.cli import lm_submit
+from services.cli.adapters_of_runs import settle_adapter
 from services.cli.commands import LazyGroup, session_of
 from services.cli.completion import DATASETS, EXPERIMENTS
 from services.cli.labels import changed, label_option, labels_of
 from services.cli.listing import limit_options, show_list
 from services.cli.output import Column
 from services.cli.settings_input import read_mapping, set_option, spec_of, training_type_option
-from services.cli.start_adapter import settle_start_adapter
 
 COLUMNS = (
     Column("experiment_id", lambda one: one.experiment_id),
@@ -60,6 +60,7 @@ def create(
 
     Exit codes: 2 a setting is unknown or out of range, 3 no such data set, 4 the name is taken.
     """
+    from tunesmith import spec
     from tunesmith.client.names import resolve_dataset
     from tunesmith.v1 import experiment_pb2
 
@@ -69,14 +70,19 @@ def create(
     if file or training_type or assignments:
         wanted.default_spec.CopyFrom(spec_of(mapping, assignments))
     with session.client() as client:
-        settle_start_adapter(client, wanted.default_spec)
+        settle_adapter(client, wanted.default_spec)
         lm_submit.settle_corpus(client, wanted.default_spec, texts)
         if dataset:
             wanted.dataset_id = resolve_dataset(client, dataset)
         response = client.experiments.CreateExperiment(experiment_pb2.CreateExperimentRequest(experiment=wanted))
     session.out.response(response, response.experiment)
-    is_of_music = not wanted.default_spec.HasField("tiny_lm")
-    needed = " --base-model facebook/musicgen-small" if is_of_music else "" if texts else " --corpus-path TEXTS"
+    match spec.kind_of(wanted.default_spec):
+        case "tiny_lm":
+            needed = "" if texts else " --corpus-path TEXTS"
+        case "generate":
+            needed = " --base-model facebook/musicgen-small --prompts-file PROMPTS"
+        case _:
+            needed = " --base-model facebook/musicgen-small"
     session.out.note(f"next: tunesmith run submit --experiment {name}{needed}")
 
 
@@ -153,7 +159,7 @@ def update(
                 read_mapping(file), training_type, file=file, note=session.out.note, otherwise=before
             )
             given = spec_of(mapping, assignments)
-            settle_start_adapter(client, given)
+            settle_adapter(client, given)
             lm_submit.settle_corpus(client, given, texts)
             wanted.default_spec.CopyFrom(given if file else spec.merge(wanted.default_spec, given))
             paths.append("default_spec")

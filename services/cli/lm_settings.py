@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tunesmith.v1.job_spec_pb2 import JobSpec
 
 KIND = "tiny_lm"
-OTHER_KINDS = ("supervised", "dpo", "ranking")
+OTHER_KINDS = ("supervised", "dpo", "ranking", "generate")
 PREFIX = "TUNESMITH_LM_"
 OWN = ("corpus_path", "output", "threads", "cache_dir")  # keys of the command itself, beside the contract's
 TEXT_OR_SOURCE = (

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from tunesmith.v1.job_spec_pb2 import JobSpec
 
 CORPUS_PATH = "corpus_path"  # key of a file, beside the settings
-_OF_MUSIC = ("dataset", "dataset_version", "min_rating", "start_adapter")
 _OF_THIS_MACHINE = ("output", "threads", "cache_dir")  # of `lm train`, whose files may be submitted
 
 
@@ -58,14 +57,6 @@ def _is_meant(mapping: Mapping[str, Any], training_type: str | None, corpus_path
         kind = training_type or mapping.get("training_type") or others[0]
         raise click.UsageError(f"{CORPUS_PATH} is for {KIND}, and this is for {kind}; leave one of them out")
     return True
-
-
-def refuse_what_is_of_music(given: Mapping[str, Any]) -> None:
-    """Raise UsageError for what only trainings on music take."""
-    for key in _OF_MUSIC:
-        if given.get(key) is not None:
-            what = f"{key} does not go with {KIND}, which learns from text; leave it out, and give {CORPUS_PATH}"
-            raise click.UsageError(what)
 
 
 def settle_corpus(client: Client, spec: JobSpec, texts: Sequence[Text], *, dry_run: bool = False) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from services.cli import lm_corpus, lm_submit
+from services.cli import generate_submit, lm_corpus, lm_submit
+from services.cli.adapters_of_runs import settle_adapter
 from services.cli.commands import ClientCommand, session_of
 from services.cli.completion import ADAPTERS, DATASETS, EXPERIMENTS
-from services.cli.labels import label_option, labels_of
+from services.cli.generate_submit import KIND as CLIPS
+from services.cli.labels import label_option
 from services.cli.lm_settings import KIND as LANGUAGE_MODEL
 from services.cli.lm_settings import TEXT_OR_SOURCE
 from services.cli.output import enum_text
+from services.cli.run_keys import number, refuse_what_does_not_go, take_keys
 from services.cli.run_version import choose_version, from_preferences, in_words, settle_version
 from services.cli.setting_flags import given_flags, setting_flags
 from services.cli.settings_input import (
@@ -27,8 +29,6 @@ from services.cli.settings_input import (
     spec_of,
     training_type_option,
 )
-from services.cli.start_adapter import settle_start_adapter
-from tunesmith.errors import FieldProblem, InvalidField
 
 if TYPE_CHECKING:
     from services.cli.lm_corpus import Text
@@ -36,18 +36,6 @@ if TYPE_CHECKING:
     from tunesmith.client.client import Client
     from tunesmith.v1.job_spec_pb2 import JobSpec
     from tunesmith.v1.run_pb2 import CreateRunRequest
-
-# Keys of the file beside the settings; all are flags too.
-KEYS = (
-    "experiment",
-    "dataset",
-    "dataset_version",
-    "min_rating",
-    "start_adapter",
-    "display_name",
-    "priority",
-    "labels",
-)
 
 
 @click.command(cls=ClientCommand)
@@ -63,6 +51,19 @@ KEYS = (
     help="Registered adapter to start from: id, prefix, NAME@VERSION or name. It is the reference of dpo and ranking.",
 )
 @click.option(
+    "--adapter",
+    "--adapter-id",
+    "adapter",
+    metavar="ADAPTER",
+    shell_complete=ADAPTERS,
+    help="generate: registered adapter that plays, named in the same ways; without, the base model plays alone.",
+)
+@click.option(
+    "--prompts-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="generate: text file with a prompt a line, in place of --prompts.",
+)
+@click.option(
     "--corpus-path",
     multiple=True,
     type=click.Path(path_type=Path),
@@ -76,10 +77,10 @@ KEYS = (
 @click.option("-d", "--detach", is_flag=True, help="Return at once instead of watching.")
 @training_type_option
 @set_option
-@setting_flags("supervised", "dpo", "ranking", LANGUAGE_MODEL, without=("start_adapter_id",))
+@setting_flags("supervised", "dpo", "ranking", LANGUAGE_MODEL, CLIPS, without=("start_adapter_id", "adapter_id"))
 @click.pass_context
 def submit(ctx: click.Context, /, file: Path | None, dry_run: bool, detach: bool, **keywords: Any) -> int:
-    """Queue a training and watch it until it ends.
+    """Queue a training, or clips to play, and watch it until it ends.
 
     FILE is YAML: experiment, dataset or dataset_version, min_rating, start_adapter, display_name, priority, labels, and
     the settings, under their kind (`supervised: {training: {epochs: 3}}`) or beside `training_type: preference`. Flags
@@ -88,6 +89,9 @@ def submit(ctx: click.Context, /, file: Path | None, dry_run: bool, detach: bool
 
     A language model (`training_type: tiny_lm`, or any run with corpus_path) takes the files of `tunesmith lm train`;
     corpus_path is relative to FILE. Its text is checked, and what the control plane does not have is uploaded.
+
+    Clips (`training_type: generate`) are played by base_model, or by an adapter on its own one: the keys adapter and
+    prompts_file, which is relative to FILE, and the settings player and generation.
 
     Exit codes: 0 succeeded (or queued, with -d), 2 a setting is wrong, 3 no such experiment, 4 the data or the adapter
     to start from does not fit, 7 failed, 8 cancelled.
@@ -109,6 +113,8 @@ def submit(ctx: click.Context, /, file: Path | None, dry_run: bool, detach: bool
             session.out.note(f"trains on {in_words(client, run.dataset_version_id)}")
         if kind == LANGUAGE_MODEL and not wish.texts:
             session.out.note(f"learns from {lm_submit.learns_from(run.spec)}")
+        if kind == CLIPS:
+            session.out.note(f"plays {generate_submit.plays(run.spec)}")
         if dry_run:
             lm_submit.add_corpus(run.spec, wish.texts)
             session.out.response(response, run)
@@ -149,13 +155,13 @@ class _Wish:
     flags: Mapping[str, Any]
 
     @property
-    def start_adapter(self) -> str:
-        """Whom to start from, as a person names it; empty for fresh matrices, or what the settings say."""
-        return str(self.given.get("start_adapter") or "")
+    def adapter(self) -> str:
+        """Whom to start from, or who plays, as a person names it; empty for none, or what the settings say."""
+        return str(self.given.get("start_adapter") or self.given.get("adapter") or "")
 
     def spec(self, kind: str) -> JobSpec:
         """The settings that were given, none of them where it was none. kind: where nobody names one."""
-        if not (self.mapping or self.assignments or self.flags or self.start_adapter):
+        if not (self.mapping or self.assignments or self.flags or self.adapter):
             return spec_of({})
         return spec_of(self.mapping or {kind: {}}, self.assignments, self.flags)
 
@@ -163,44 +169,21 @@ class _Wish:
 def _wish(session: Session, file: Path | None, keywords: Mapping[str, Any]) -> _Wish:
     """Read the file and the flags. Raises what is wrong with them, before a server is asked where that can be."""
     mapping = read_mapping(file)
-    given = {key: mapping.pop(key) for key in KEYS if key in mapping}
-    given |= {key: value for key in KEYS if key != "labels" and (value := keywords[key]) is not None}
-    given["labels"] = _labels_in(given.get("labels")) | labels_of(keywords["labels"])
-    if not given.get("experiment"):
-        raise click.UsageError("which experiment? give --experiment, or the key experiment in the file")
-    if given.get("dataset") and given.get("dataset_version"):
-        raise click.UsageError("dataset and dataset_version do not go together; dataset takes its newest version")
-    _refuse_misspelt(mapping)
+    given = take_keys(mapping, file, keywords)
     nested, texts = lm_submit.below_its_kind(
         mapping, keywords["training_type"], file=file, corpus_path=keywords["corpus_path"], note=session.out.note
     )
     flags = given_flags(keywords)
     if texts and "corpus_source" in flags:
         raise click.UsageError(TEXT_OR_SOURCE)
+    if nested:
+        refuse_what_does_not_go(given, next(iter(nested)))
+    is_flag = keywords["prompts_file"] is not None
+    flags = generate_submit.with_prompts(flags, given.get("prompts_file"), is_flag=is_flag, spec=spec_of(nested))
     wish = _Wish(given, nested, texts, keywords["assignments"], flags)
     if wish.mapping:
         wish.spec("")
     return wish
-
-
-def _refuse_misspelt(mapping: Mapping[str, Any]) -> None:
-    """Keys that are close to one of ours; the others are checked as kinds of training."""
-    problems = []
-    known = (*KEYS, lm_submit.CORPUS_PATH)
-    for key in mapping:
-        near = difflib.get_close_matches(str(key).replace("-", "_"), known, n=1, cutoff=0.75)
-        if near and near[0] != key:
-            problems.append(FieldProblem(str(key), f"unknown key; did you mean {near[0]}?"))
-    if problems:
-        raise InvalidField.of(problems)
-
-
-def _labels_in(value: object) -> dict[str, str]:
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise InvalidField.of([FieldProblem("labels", "must be a mapping of texts")])
-    return {str(key): str(text) for key, text in value.items()}
 
 
 def _request(client: Client, wish: _Wish, *, dry_run: bool) -> tuple[CreateRunRequest, str]:
@@ -212,22 +195,19 @@ def _request(client: Client, wish: _Wish, *, dry_run: bool) -> tuple[CreateRunRe
     request = run_pb2.CreateRunRequest(
         experiment_id=resolve_experiment(client, str(given["experiment"])),
         display_name=str(given.get("display_name", "")),
-        priority=_number("priority", given.get("priority", 0), int),
+        priority=number("priority", given.get("priority", 0), int),
         labels=given["labels"],
         validate_only=dry_run,
     )
     kind = next(iter(wish.mapping), "") or _kind_of_experiment(client, request.experiment_id)
-    if kind == LANGUAGE_MODEL:
-        lm_submit.refuse_what_is_of_music(given)
+    refuse_what_does_not_go(given, kind)
     spec = wish.spec(kind)
-    settle_start_adapter(client, spec, wish.start_adapter)
+    settle_adapter(client, spec, wish.adapter)
     lm_submit.settle_corpus(client, spec, wish.texts, dry_run=dry_run)
     if spec.WhichOneof("kind"):
         request.spec.CopyFrom(spec)
     if given.get("min_rating") is not None:
-        if from_preferences(kind):
-            raise click.UsageError(f"min_rating does not go with {kind}, which needs the clips that are not liked, too")
-        request.min_rating = _number("min_rating", given["min_rating"], float)
+        request.min_rating = number("min_rating", given["min_rating"], float)
     if given.get("dataset_version"):
         request.dataset_version_id = resolve_dataset_version(client, str(given["dataset_version"]))
     if given.get("dataset"):
@@ -242,10 +222,3 @@ def _kind_of_experiment(client: Client, experiment_id: str) -> str:
 
     wanted = experiment_pb2.GetExperimentRequest(experiment_id=experiment_id)
     return specs.kind_of(client.experiments.GetExperiment(wanted).experiment.default_spec) or DEFAULT_KIND
-
-
-def _number(key: str, value: Any, kind: type[int] | type[float]) -> Any:
-    try:
-        return kind(value)
-    except (TypeError, ValueError) as error:
-        raise InvalidField.of([FieldProblem(key, f"{value!r} is no number")]) from error

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_KIND = "supervised"
-TRAINING_TYPES = ("supervised", "preference", "ranking", "tiny_lm")
+TRAINING_TYPES = ("supervised", "preference", "ranking", "tiny_lm", "generate")
 
 
 def set_option(command: F) -> F:
@@ -40,7 +40,7 @@ def training_type_option(command: F) -> F:
     return click.option(
         "--training-type",
         type=click.Choice(TRAINING_TYPES),
-        help="What to train, where the file does not say it.",
+        help="What to train, or generate to play clips, where the file does not say it.",
     )(command)
 
 

@@ -243,4 +243,4 @@ async def test_a_run_whose_process_is_stopped_by_something_else_as_often_as_is_a
         ended = await finish_run(conn, job, CANCELLED, None, "ingest", max_lost_attempts=1)
 
     assert ended.state is RunState.FAILED and ended.failure is not None
-    assert ended.failure.reason == "NODE_LOST" and "resume it" in ended.failure.message
+    assert ended.failure.reason == "NODE_LOST" and "resume the run" in ended.failure.message
