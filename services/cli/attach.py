@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from services.cli.display import display_for, show_outcome
 from services.cli.exit_codes import ExitCode
+from services.cli.progress import unit_of
 from services.cli.session import Session
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def follow(session: Session, client: Client, run_id: str, *, title: str = "") ->
     if tells_itself:
         streams.append(watch_logs(client, run_id))
     name = title or run.display_name or run_id
-    with display_for(out, name, tells_validations=not tells_itself) as display:
+    with display_for(out, name, tells_validations=not tells_itself, unit=unit_of(run)) as display:
         for frame in merged(*streams):
             if isinstance(frame, run_pb2.WatchRunResponse):
                 display.run(frame.run)

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 from services.cli.output import Output, enum_text, text_of
-from services.cli.progress import DETAILS, Progress, Row, clock, rows_of, validated
+from services.cli.progress import DETAILS, Progress, Row, clock, rows_of, unit_of, validated
 from services.cli.terminal import escape
 
 if TYPE_CHECKING:
@@ -44,11 +44,11 @@ class Display(Protocol):
 
 
 class LineDisplay:
-    """One `key=value` line a change of state, and one a row of metrics."""
+    """One `key=value` line a change of state, and one a row of metrics. unit: what a step is."""
 
-    def __init__(self, out: Output) -> None:
+    def __init__(self, out: Output, *, unit: str = "step") -> None:
         self._out = out
-        self._progress = Progress()
+        self._progress = Progress(unit=unit)
         self._said = ("", "", 0)
 
     def run(self, run: Run) -> None:
@@ -92,9 +92,9 @@ def run_of(started: JobStarted) -> Run:
 
 def row_facts(row: Row, progress: Progress) -> list[tuple[str, object]]:
     """What a plain line says about a row."""
-    where: list[tuple[str, object]] = [("step", row.step)]
+    where: list[tuple[str, object]] = [(progress.unit, row.step)]
     if progress.total_steps:
-        where.append(("total_steps", progress.total_steps))
+        where.append((f"total_{progress.unit}s", progress.total_steps))
     if progress.epoch:
         where.append(("epoch", f"{progress.epoch}/{progress.total_epochs}"))
     left_out = ("epoch", *DETAILS, *(f"eval_{name}" for name in DETAILS))
@@ -104,15 +104,15 @@ def row_facts(row: Row, progress: Progress) -> list[tuple[str, object]]:
 class LiveDisplay:
     """A bar and a line of figures that stay in place; what is printed meanwhile scrolls above them.
 
-    tells_validations: keep a line of each; not where the training itself tells its epochs.
+    tells_validations: keep a line of each; not where the training itself tells its epochs. unit: what a step is.
     """
 
-    def __init__(self, out: Output, title: str, *, tells_validations: bool = True) -> None:
+    def __init__(self, out: Output, title: str, *, tells_validations: bool = True, unit: str = "step") -> None:
         from rich.live import Live
 
         self._title = title
         self._tells_validations = tells_validations
-        self._progress = Progress()
+        self._progress = Progress(unit=unit)
         self._begun_at: int | None = None  # the step when this began to follow; what was validated before is history
         console = out.console()
         self._live = Live(
@@ -179,24 +179,28 @@ class LiveDisplay:
         self._live.stop()
 
 
-def display_for(out: Output, title: str, *, tells_validations: bool = True) -> Display:
+def display_for(out: Output, title: str, *, tells_validations: bool = True, unit: str = "step") -> Display:
     """The display that fits where the command writes."""
-    return LiveDisplay(out, title, tells_validations=tells_validations) if out.for_people else LineDisplay(out)
+    if out.for_people:
+        return LiveDisplay(out, title, tells_validations=tells_validations, unit=unit)
+    return LineDisplay(out, unit=unit)
 
 
 def show_outcome(out: Output, run: Run, model: Model | None = None) -> None:
     """The last words about a run that has ended: what came of it, and what to do next. model: what it has made."""
     if out.format != "table":
         return
-    state = enum_text(run, "state")
-    facts = [("run_id", run.run_id), ("state", state), ("step", run.step), ("adapter_id", run.adapter_id)]
+    state, plays = enum_text(run, "state"), unit_of(run) == "clip"
+    done = ("clips" if plays else "step", run.step)
+    facts = [("run_id", run.run_id), ("state", state), done, ("adapter_id", run.adapter_id)]
     if model:
         facts += [("model", f"{model.name}@{model.version}"), ("best_loss", model.best_loss)]
     elif run.HasField("final_loss"):
         facts.append(("final_loss", run.final_loss))
     out.pairs((key, value) for key, value in facts if text_of(value))
+    listening = [f"tunesmith run previews {run.run_id} --to DIR"] if plays and run.step else []
     if state == "SUCCEEDED":
-        out.note(_next([f"tunesmith run report {run.run_id}", *_uses(run, model)]))
+        out.note(_next(listening if plays else [f"tunesmith run report {run.run_id}", *_uses(run, model)]))
     elif state == "FAILED":
         failure = run.failure
         for line in failure.stderr_tail.splitlines()[-20:]:
@@ -207,9 +211,12 @@ def show_outcome(out: Output, run: Run, model: Model | None = None) -> None:
             f"tunesmith run checkpoints {run.run_id}   # and where there is one:",
             f"tunesmith run resume {run.run_id}",
         ]
-        out.note(_next([f"tunesmith run logs {run.run_id}", *(resuming if run.step else [])]))
-    elif state == "CANCELLED":
+        after = listening if plays else resuming if run.step else []
+        out.note(_next([f"tunesmith run logs {run.run_id}", *after]))
+    elif state == "CANCELLED" and not plays:
         out.note(f"next: tunesmith run resume {run.run_id}")
+    elif state == "CANCELLED":
+        out.note(_next([*listening, "submit it again to play the rest: the same settings give the same clips"]))
 
 
 def _next(commands: Sequence[str]) -> str:

@@ -14,26 +14,36 @@ if TYPE_CHECKING:
 MOST_LETTERS = 40  # of a prompt in a file's name
 
 
-def fetch_previews(client: Client, previews: Iterable[Preview], folder: Path) -> dict[tuple[int, int, int], Path]:
-    """Write previews into `folder`; returns their paths by (step, prompt index, attempt). Whole clips are kept."""
+def latest(previews: Iterable[Preview]) -> list[Preview]:
+    """Of each step, prompt and seed what the last attempt left. previews: as they are listed, attempts counting up."""
+    return list({(one.step, one.prompt_index, one.seed): one for one in previews}.values())
+
+
+def fetch_previews(
+    client: Client, previews: Iterable[Preview], folder: Path, *, by_seed: bool = False
+) -> dict[tuple[int, int, int], Path]:
+    """Write previews into `folder`; returns their paths by (step, prompt index, seed). Whole clips are kept.
+
+    by_seed: tell them apart by their seeds, for clips of generate; else by their steps.
+    """
     from tunesmith.client.transfer import download_blob
 
     paths = {}
     for one in previews:
-        path = folder / file_name(one)
+        path = folder / file_name(one, by_seed=by_seed)
         if one.text:
             folder.mkdir(parents=True, exist_ok=True)
             path.write_text(f"{one.text}\n", encoding="utf-8")
         else:
             download_blob(client, one.file.digest, path)
-        paths[one.step, one.prompt_index, one.attempt] = path
+        paths[one.step, one.prompt_index, one.seed] = path
     return paths
 
 
-def file_name(preview: Preview) -> str:
-    """`prompt0-a-calm-piano-step000040.wav`; step 0 is called base."""
+def file_name(preview: Preview, *, by_seed: bool = False) -> str:
+    """`prompt0-a-calm-piano-step000040.wav`; step 0 is called base. by_seed: `prompt0-a-calm-piano-seed3.wav`."""
     words = re.sub(r"[^a-z0-9]+", "-", preview.prompt.lower()).strip("-")
     if len(words) > MOST_LETTERS:
         words = words[: MOST_LETTERS + 1].rpartition("-")[0] or words[:MOST_LETTERS]
-    step = f"step{preview.step:06d}" if preview.step else "base"
-    return f"prompt{preview.prompt_index}-{words or 'preview'}-{step}.{'txt' if preview.text else 'wav'}"
+    which = f"seed{preview.seed}" if by_seed else f"step{preview.step:06d}" if preview.step else "base"
+    return f"prompt{preview.prompt_index}-{words or 'preview'}-{which}.{'txt' if preview.text else 'wav'}"

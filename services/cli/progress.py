@@ -1,4 +1,4 @@
-"""What is known about a training while it runs: step, epoch, last metrics, speed, time left. No drawing here."""
+"""What is known about a run while it goes: step or clip, epoch, last metrics, speed, time left. No drawing here."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ _VALIDATED = {
     "eval_rank/kendall_tau": "Kendall tau",
     "eval_rank/pair_accuracy": "pair accuracy",
 }
+# Told with every step, and with nothing else: the clock of the speed.
+_PACED = ("loss", "clips_per_s")
 # Halves of a margin: told by `run metrics`, too many for a line.
 DETAILS = ("rewards/chosen", "rewards/rejected", "logps/chosen", "logps/rejected")
 
@@ -45,6 +47,11 @@ class Row(NamedTuple):
     values: dict[str, float]
 
 
+def unit_of(run: Run) -> str:
+    """What a step of a run is: `clip` for generate, else `step`."""
+    return "clip" if run.spec.HasField("generate") else "step"
+
+
 def rows_of(batch: MetricBatch) -> Iterator[Row]:
     """The rows of a packed batch."""
     width = len(batch.names)
@@ -55,8 +62,9 @@ def rows_of(batch: MetricBatch) -> Iterator[Row]:
 
 @dataclass
 class Progress:
-    """Fed with runs and rows; asked for what to show."""
+    """Fed with runs and rows; asked for what to show. unit: what a step is."""
 
+    unit: str = "step"
     step: int = 0
     total_steps: int = 0
     total_epochs: int = 0
@@ -77,10 +85,12 @@ class Progress:
 
     def see_row(self, row: Row) -> None:
         """Take over one row of metrics. A later attempt may begin again at an earlier step."""
-        if row.step < self.step and "loss" in row.values:
+        is_paced = any(name in row.values for name in _PACED)
+        if row.step < self.step and is_paced:
             self._pace.clear()
         if "loss" in row.values:
             self._loss_before = self.metrics.get("loss", math.nan)
+        if is_paced:
             self._pace.append((row.time_us / 1e6, row.step))
             while self._pace[-1][0] - self._pace[0][0] > SPEED_S and len(self._pace) > 2:
                 self._pace.popleft()
@@ -125,7 +135,7 @@ class Progress:
         if self.epoch:
             shown["epoch"] = f"{self.epoch}/{self.total_epochs}"
         if self.total_steps:
-            shown["step"] = f"{self.step}/{self.total_steps}"
+            shown[self.unit] = f"{self.step}/{self.total_steps}"
         preferences = any("/" in name for name in self.metrics)
         for name, label in (FIGURES if preferences else FIGURES | OPTIMISER).items():
             if name in self.metrics:
@@ -133,7 +143,7 @@ class Progress:
         if "loss" in shown and self.trend:
             shown["loss"] += f" {self.trend}"
         if self.steps_per_s:
-            shown["steps/s"] = f"{self.steps_per_s:.3g}"
+            shown[f"{self.unit}s/s"] = f"{self.steps_per_s:.3g}"
         return shown
 
 

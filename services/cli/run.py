@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from services.cli.commands import LazyGroup, session_of
 from services.cli.completion import EXPERIMENTS, RUNS
@@ -56,6 +57,13 @@ PREVIEW_COLUMNS = (
     Column("duration_s", lambda one: one.duration_s),
     Column("prompt", lambda one: one.prompt),
     Column("seed", lambda one: one.seed, wide=True),
+    Column("digest", lambda one: one.file.digest, wide=True),
+)
+CLIP_COLUMNS = (
+    Column("prompt_index", lambda one: one.prompt_index),
+    Column("seed", lambda one: one.seed),
+    Column("duration_s", lambda one: one.duration_s),
+    Column("prompt", lambda one: one.prompt),
     Column("digest", lambda one: one.file.digest, wide=True),
 )
 TEXT_COLUMNS = (
@@ -244,9 +252,11 @@ def checkpoints(ctx: click.Context, run_id: str, limit: int, every: bool) -> Non
 def previews(ctx: click.Context, run_id: str, folder: Path | None, limit: int, every: bool) -> None:
     """List what a run has generated, audio or text, or read it: step 0 is the base model.
 
-    With --to, prints the path of each file; an interrupted download goes on where it stopped.
+    With --to, writes all of them unless --limit is given, of each step, prompt and seed what the last attempt left, and
+    prints the path of each file; an interrupted download goes on where it stopped.
     """
-    from services.cli.previews import fetch_previews
+    from services.cli.previews import fetch_previews, latest
+    from tunesmith import spec
     from tunesmith.client.lists import read_list
     from tunesmith.client.names import resolve_run
     from tunesmith.v1 import run_pb2
@@ -254,13 +264,17 @@ def previews(ctx: click.Context, run_id: str, folder: Path | None, limit: int, e
     session = session_of(ctx)
     with session.client() as client:
         run_id = resolve_run(client, run_id)
-        is_text = client.runs.GetRun(run_pb2.GetRunRequest(run_id=run_id)).run.spec.HasField("tiny_lm")
-        columns = TEXT_COLUMNS if is_text else PREVIEW_COLUMNS
+        kind = spec.kind_of(client.runs.GetRun(run_pb2.GetRunRequest(run_id=run_id)).run.spec)
+        columns = {"tiny_lm": TEXT_COLUMNS, "generate": CLIP_COLUMNS}.get(kind, PREVIEW_COLUMNS)
         request = run_pb2.ListPreviewsRequest(run_id=run_id)
         if folder is None:
             show_list(session, client.runs.ListPreviews, request, columns, limit=limit, every=every)
             return
-        response = read_list(client.runs.ListPreviews, request, limit=None if every else limit)
-        paths = fetch_previews(client, response.previews, folder)
-        where = Column("path", lambda one: paths[one.step, one.prompt_index, one.attempt])
+        response = read_list(client.runs.ListPreviews, request)
+        given = ctx.get_parameter_source("limit") is not ParameterSource.DEFAULT
+        kept = latest(response.previews)[: limit if given and not every else None]
+        del response.previews[:]
+        response.previews.extend(kept)
+        paths = fetch_previews(client, response.previews, folder, by_seed=kind == "generate")
+        where = Column("path", lambda one: paths[one.step, one.prompt_index, one.seed])
         session.out.entries(response, response.previews, (where, *columns))
