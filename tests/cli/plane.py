@@ -14,10 +14,11 @@ from control_plane.errors import (
     BlobCorrupt,
     UploadOffset,
 )
+from control_plane.runs.model import TAKES
 from services.rpc.paging import cursor
 from services.rpc.watch import InvalidResumeToken
 from tests.cli.plane_datasets import Datasets
-from tests.cli.plane_models import Adapters, Models, require_corpus
+from tests.cli.plane_models import Adapters, Models, require_corpus, with_player
 from tests.cli.plane_state import (
     RUN,
     TERMINAL,
@@ -82,7 +83,9 @@ class Runs(run_pb2_grpc.RunServiceServicer):
             labels=request.labels,
         )
         require_corpus(self.state, run.spec)
-        if experiment.dataset_id and not run.dataset_version_id:
+        if run.spec.HasField("generate"):
+            run.spec.CopyFrom(spec.resolve(with_player(self.state, run.spec)))
+        if experiment.dataset_id and not run.dataset_version_id and TAKES[spec.kind_of(run.spec)]:
             store = not request.validate_only
             run.dataset_version_id = self.datasets.version_for(
                 experiment.dataset_id, spec.kind_of(run.spec), store=store
@@ -165,10 +168,11 @@ class Telemetry(telemetry_pb2_grpc.TelemetryServiceServicer):
         at = _resumed(request)
 
         def read() -> job_event_pb2.MetricBatch | None:
-            if at >= len(self.state.losses) or (request.names and "loss" not in request.names):
+            metric = self.state.metric
+            if at >= len(self.state.losses) or (request.names and metric not in request.names):
                 return None
             return job_event_pb2.MetricBatch(
-                names=["loss"], steps=[at + 1], times_us=[TIME_US + at], values=[self.state.losses[at]]
+                names=[metric], steps=[at + 1], times_us=[TIME_US + at], values=[self.state.losses[at]]
             )
 
         for batch in watched(self.state, request.run_id, context, read):
@@ -182,11 +186,11 @@ class Telemetry(telemetry_pb2_grpc.TelemetryServiceServicer):
     def QueryMetrics(self, request: Any, context: Any) -> Any:
         complete = self.state.run(request.run_id).state in TERMINAL
         losses = self.state.losses
-        if not losses or (request.names and "loss" not in request.names):
+        if not losses or (request.names and self.state.metric not in request.names):
             why = "EMPTY_REASON_NO_MATCH" if losses else "EMPTY_REASON_NO_METRICS_RECORDED"
             return telemetry_pb2.QueryMetricsResponse(empty_reason=why, complete=complete)
         series = telemetry_pb2.MetricSeries(
-            name="loss",
+            name=self.state.metric,
             steps=range(1, len(losses) + 1),
             values=losses,
             times_us=range(TIME_US, TIME_US + len(losses)),
@@ -295,9 +299,10 @@ class FakePlane:
     def add_run(self, state: str, run_id: str = RUN, *, earlier: Iterable[str] = (), **fields: Any) -> run_pb2.Run:
         """Store a run in a state such as `SUCCEEDED`. earlier: the states that its watches show before, each once."""
         run = run_pb2.Run(run_id=run_id, state=f"RUN_STATE_{state}", **fields)
+        epochs = 0 if run.spec.HasField("generate") else 1
         with self.state.changed:
             self.state.earlier[run_id] = [
-                run_pb2.Run(run_id=run_id, state=f"RUN_STATE_{before}", total_steps=3, total_epochs=1, attempt=1)
+                run_pb2.Run(run_id=run_id, state=f"RUN_STATE_{before}", total_steps=3, total_epochs=epochs, attempt=1)
                 for before in earlier
             ]
             self.state.runs[run_id] = run
@@ -312,7 +317,7 @@ class FakePlane:
 
     def add_adapter(self, version: int = 1, name: str = "piano", **files: bytes) -> adapter_pb2.Adapter:
         """Store an adapter with files whose names have `_` for their dot."""
-        adapter = adapter_pb2.Adapter(adapter_id=id_of("adp", version), name=name, version=version)
+        adapter = adapter_pb2.Adapter(adapter_id=id_of("adp", version), name=name, version=version, base_model="tiny")
         adapter.files.extend(self._files({path.replace("_", "."): data for path, data in files.items()}))
         self.state.adapters.insert(0, adapter)
         return adapter

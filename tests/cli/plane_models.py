@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-from control_plane.errors import BlobNotFound, EtagMismatch, OffsetOutOfRange
+from control_plane.errors import BlobNotFound, EtagMismatch, OffsetOutOfRange, StartAdapterUnsuitable
 from services.rpc.masks import paths_of
 from tests.cli.plane_state import Gone, State, listed, refuse
 from tunesmith.errors import FieldProblem, InvalidField
@@ -116,6 +116,18 @@ class Models(model_pb2_grpc.ModelServiceServicer):
         files = self.state.model(request.model_id).files
         for chunk in chunks(self.state, "model", files, request, context):
             yield model_pb2.DownloadModelResponse(**chunk._asdict())
+
+
+def with_player(state: State, spec: job_spec_pb2.JobSpec) -> job_spec_pb2.JobSpec:
+    """`spec` with the base model of the adapter that plays, if any. Raises AdapterNotFound, StartAdapterUnsuitable."""
+    player = spec.generate.player
+    if player.adapter_id:
+        adapter = state.adapter(player.adapter_id)
+        if player.base_model not in ("", adapter.base_model):
+            what = f"{adapter.name}@{adapter.version} was trained on {adapter.base_model}; choose another adapter"
+            raise StartAdapterUnsuitable(what)
+        player.base_model = adapter.base_model
+    return spec
 
 
 def require_corpus(state: State, spec: job_spec_pb2.JobSpec) -> None:

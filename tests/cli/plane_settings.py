@@ -9,7 +9,7 @@ from control_plane.db.notify import run_topic
 from control_plane.telemetry.commands import apply_events
 from tests.cli.plane import FakePlane
 from tests.cli.plane_state import id_of
-from tests.contract import language_models
+from tests.contract import clips, language_models
 from tests.support.control_plane import Plane
 from tests.support.fakes import InMemoryBlobs
 from tests.support.telemetry_load import end_run, logs_event, make_job, metrics_event
@@ -44,6 +44,10 @@ class Setting(Protocol):
 
     async def learner(self) -> None:
         """Let there be a node that trains language models."""
+        ...
+
+    async def player(self) -> None:
+        """Let there be a node that plays clips."""
         ...
 
     async def refuse(self, digest: str, why: str) -> None:
@@ -84,6 +88,9 @@ class RealSetting:
     async def learner(self) -> None:
         await language_models.learner(self.plane)
 
+    async def player(self) -> None:
+        await clips.player(self.plane)
+
     async def refuse(self, digest: str, why: str) -> None:
         self.plane.inspector.refused[digest] = why
 
@@ -115,6 +122,9 @@ class FakeSetting:
         return self.fake.add_model(files=FILES).model_id
 
     async def learner(self) -> None:
+        """The fake asks for none."""
+
+    async def player(self) -> None:
         """The fake asks for none."""
 
     async def refuse(self, digest: str, why: str) -> None:

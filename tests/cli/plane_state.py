@@ -108,10 +108,10 @@ def _named(context: grpc.ServicerContext) -> Iterator[None]:
 class State:
     """What the fake knows. Log lines, losses and previews are those of every run.
 
-    earlier: states of a run that its watches show first, each once. cuts: for each stream by name, after how many
-    frames each of its first calls is cut. before: called with request and context at the beginning of a method, by its
-    name. samples, comparisons: of each data set by id. refused: what is wrong with clips, by digest. changed: to be
-    notified when a run has changed.
+    metric: what the numbers in `losses` are of. earlier: states of a run that its watches show first, each once. cuts:
+    for each stream by name, after how many frames each of its first calls is cut. before: called with request and
+    context at the beginning of a method, by its name. samples, comparisons: of each data set by id. refused: what is
+    wrong with clips, by digest. changed: to be notified when a run has changed.
     """
 
     runs: dict[str, run_pb2.Run] = field(default_factory=dict)
@@ -129,6 +129,7 @@ class State:
     partial: dict[str, bytearray] = field(default_factory=dict)
     log_lines: list[str] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
+    metric: str = "loss"
     cuts: dict[str, list[int]] = field(default_factory=dict)
     failure: TunesmithError | None = None
     before: dict[str, Callable[[Any, Any], None]] = field(default_factory=dict)

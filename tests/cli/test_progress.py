@@ -81,3 +81,14 @@ def test_a_curve_marks_what_is_not_finite_and_stands_on_one_line():
     assert sparkline([1.0]) == "▁"
     assert sparkline([]) == ""
     assert len(sparkline([float(value) for value in range(1000)])) == 40
+
+
+def test_clips_are_counted_and_timed_as_clips():
+    progress = Progress(unit="clip")
+    progress.see_run(run_pb2.Run(state="RUN_STATE_RUNNING", total_steps=240))
+
+    for clip in range(1, 13):
+        progress.see_row(Row(clip, clip * 2_000_000, {"clips_per_s": 0.5}))
+
+    assert progress.facts() == {"clip": "12/240", "clips/s": "0.5"}
+    assert (progress.left_s, progress.epoch) == (456.0, 0)

@@ -34,12 +34,7 @@ async def new_run(plane: Plane, experiment_id: str = "", **fields: object) -> ru
 
 async def dispatch(plane: Plane, run_id: str) -> Job:
     """Give this run, before all others, to a node of its own."""
-    async with plane.db.transaction() as conn:
-        first = "UPDATE runs SET priority = (SELECT max(priority) + 1 FROM runs) WHERE run_id = %s"
-        await conn.execute(first, [run_id])
-    claimed = await commands.claim_next(plane.db, node_id=await learner(plane), lease_s=60)
-    assert claimed is not None and claimed[0].run_id == run_id, "another run was in the queue before it"
-    return claimed[1]
+    return await plane.dispatch(run_id, await learner(plane))
 
 
 async def finish(plane: Plane, run_id: str, files: dict[str, bytes]) -> str:

@@ -15,7 +15,8 @@ def read(text: str) -> job_spec_pb2.JobSpec:
 
 
 @pytest.mark.parametrize(
-    ("training_type", "kind"), [("supervised", "supervised"), ("preference", "dpo"), ("ranking", "ranking")]
+    ("training_type", "kind"),
+    [("supervised", "supervised"), ("preference", "dpo"), ("ranking", "ranking")],
 )
 def test_a_training_type_with_settings_beside_it_is_its_kind_with_the_settings_below_it(training_type, kind):
     settings = "training: {epochs: 3}, adapter: {base_model: tiny}"
@@ -24,6 +25,38 @@ def test_a_training_type_with_settings_beside_it_is_its_kind_with_the_settings_b
 
     assert flat == read(f"{kind}: {{{settings}}}")
     assert spec.kind_of(flat) == kind
+
+
+def test_clips_are_asked_for_in_either_form():
+    settings = "player: {base_model: tiny}, generation: {prompts: [a song], clips_per_prompt: 4}"
+
+    flat = read(f"{{training_type: generate, {settings}}}")
+
+    assert flat == read(f"generate: {{{settings}}}")
+    assert flat.generate.generation.clips_per_prompt == 4
+
+
+@pytest.mark.parametrize(
+    ("generate", "missing"),
+    [
+        ({}, ["spec.generate.player.base_model", "spec.generate.generation.prompts"]),
+        ({"player": {"base_model": "tiny"}}, ["spec.generate.generation.prompts"]),
+        ({"generation": {"prompts": ["a song"]}}, ["spec.generate.player.base_model"]),
+        ({"player": {"adapter_id": f"adp_{'Z' * 26}"}, "generation": {"prompts": ["a song"]}}, []),
+        ({"player": {"base_model": "tiny"}, "generation": {"prompts": ["a song"]}}, []),
+    ],
+)
+def test_clips_need_a_prompt_and_a_player_which_may_be_an_adapter_alone(generate, missing):
+    given = job_spec_pb2.JobSpec(generate=generate)
+
+    try:
+        problems = []
+        resolved = spec.resolve(given)
+    except InvalidField as refused:
+        problems = [each.path for each in refused.fields]
+
+    assert problems == missing
+    assert missing or resolved.generate.generation.clips_per_prompt == 1
 
 
 def test_a_training_type_alone_chooses_the_kind_with_every_setting_open():
