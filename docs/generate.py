@@ -36,7 +36,7 @@ What stands in a `JobSpec`: in the file given to `tunesmith run submit` and `tun
 defaults, and in `CreateRun`. A run's own setting stands above its experiment's, and that above the default below. An
 unknown key is refused with a suggestion; a value outside its range is refused with the range.
 
-The kinds are `supervised`, `dpo`, `ranking` and `tiny_lm`; one that no node offers is refused with
+The kinds are `supervised`, `dpo`, `ranking`, `tiny_lm` and `generate`; one that no node offers is refused with
 [TRAINING_KIND_UNAVAILABLE](errors.md#training_kind_unavailable). A default with a condition, such as “`10` with
 `loss=ipo`”, holds where the setting is left open and the condition is met.
 
@@ -49,8 +49,8 @@ dpo:
 ```
 
 A file may also name the training and hold the settings beside the name: `training_type: supervised` is `supervised:`
-with them below it, `training_type: preference` is `dpo:`, `training_type: ranking` is `ranking:`, and
-`training_type: tiny_lm` is `tiny_lm:`.
+with them below it, `training_type: preference` is `dpo:`, and `training_type: ranking`, `tiny_lm` and `generate` are called as their kinds
+are.
 
 ```yaml
 training_type: preference
@@ -71,6 +71,19 @@ training_type: tiny_lm
 corpus_path: [texts/en.txt, texts/es]
 training:
   epochs: 20
+```
+
+Clips are no training and take no data set either: their settings say who plays and what. The command line also takes
+the prompts from `prompts_file`, a file with a prompt a line, relative to the YAML file, or `--prompts-file`; and the
+adapter by its name, as `adapter` or `--adapter`. In `CreateRun`, `player.base_model` may be left out where there is a
+`player.adapter_id`.
+
+```yaml
+training_type: generate
+adapter: calmer@2
+prompts_file: prompts.txt
+generation:
+  clips_per_prompt: 4
 ```
 """
 ERRORS_INTRO = """\

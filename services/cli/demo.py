@@ -204,7 +204,7 @@ def _watch(session: Session, client: Client, run_id: str) -> Run:
 
 def _show_result(client: Client, run: Run, data_dir: Path) -> None:
     """The adapter, the report in short, and the sound before and after."""
-    from services.cli.previews import fetch_previews
+    from services.cli.previews import fetch_previews, latest
     from services.cli.progress import sparkline
     from tunesmith.client.lists import read_list
     from tunesmith.client.transfer import pull_adapter
@@ -214,7 +214,8 @@ def _show_result(client: Client, run: Run, data_dir: Path) -> None:
     report = client.runs.GetRunReport(run_pb2.GetRunReportRequest(run_id=run.run_id)).report
     folder = data_dir / "adapters" / f"{adapter.name}-v{adapter.version}"
     pull_adapter(client, adapter, folder)
-    previews = read_list(client.runs.ListPreviews, run_pb2.ListPreviewsRequest(run_id=run.run_id)).previews
+    listed = read_list(client.runs.ListPreviews, run_pb2.ListPreviewsRequest(run_id=run.run_id)).previews
+    previews = latest(listed)
     paths = fetch_previews(client, previews, data_dir / "previews" / folder.name)
     losses = list(report.training_loss.values)
     print(
@@ -229,5 +230,5 @@ def _show_result(client: Client, run: Run, data_dir: Path) -> None:
         print(f"\nListen   {prompt}")
         for one in (one for one in previews if one.prompt_index == prompt_index and one.step in (0, last)):
             when = "before" if one.step == 0 else "after "
-            print(f"  {when} {paths[one.step, one.prompt_index, one.attempt]}")
+            print(f"  {when} {paths[one.step, one.prompt_index, one.seed]}")
     print(typed(_NEXT.format(data_dir=data_dir, run_id=run.run_id, name=NAME, model=MODEL)), flush=True)

@@ -50,9 +50,7 @@ async def test_from_prompts_to_files_that_are_named_by_prompt_and_seed(
     report = await real("run", "report", run_id)
     await real("run", "previews", run_id, "--to", str(tmp_path / "clips"))
 
-    assert (
-        f"next: tunesmith run submit --experiment {name} --base-model facebook/musicgen-small --prompts" in created.err
-    )
+    assert f"run submit --experiment {name} --base-model facebook/musicgen-small --prompts-file PROMPTS" in created.err
     assert submitted.json["run"]["spec"]["generate"]["player"] == {"base_model": "tiny", "adapter_id": adapter_id}
     assert watched.code == 0
     assert (resumed.code, report.code) == (4, 4)
