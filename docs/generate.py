@@ -49,8 +49,8 @@ dpo:
 ```
 
 A file may also name the training and hold the settings beside the name: `training_type: supervised` is `supervised:`
-with them below it, `training_type: preference` is `dpo:`, and `training_type: ranking`, `tiny_lm` and `generate` are called as their kinds
-are.
+with them below it, `training_type: preference` is `dpo:`, and `ranking`, `tiny_lm` and `generate` are called as their
+kinds are.
 
 ```yaml
 training_type: preference
