@@ -6,7 +6,7 @@ import secrets
 import time
 
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32
-PREFIXES = frozenset({"exp", "dst", "smp", "cmp", "dsv", "run", "nod", "job", "adp", "mdl"})
+PREFIXES = frozenset({"exp", "dst", "smp", "cmp", "dsv", "run", "nod", "job", "adp", "mdl", "evl"})
 
 
 def new_id(prefix: str) -> str:

@@ -1,13 +1,19 @@
-"""Writes to adapters, each in one transaction. They are registered by runs.commands.finish_run, and nowhere else."""
+"""Writes to adapters and their evaluations, each in one transaction.
+
+Adapters are registered by runs.commands.finish_run, and nowhere else.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from control_plane.adapters import store
-from control_plane.adapters.model import Adapter
+from control_plane.adapters import evaluation_store, store
+from control_plane.adapters.model import Adapter, Evaluation, NewEvaluation
+from control_plane.db import requests
 from control_plane.db.pool import Database
+from control_plane.db.requests import Request
 from control_plane.errors import EtagMismatch
+from control_plane.ids import new_id
 
 
 async def update_labels(db: Database, *, adapter_id: str, etag: str = "", labels: Mapping[str, str]) -> Adapter:
@@ -26,3 +32,15 @@ async def update_labels(db: Database, *, adapter_id: str, etag: str = "", labels
             )
         await store.set_labels(conn, adapter_id, dict(labels))
         return await store.get(conn, adapter_id)
+
+
+async def create_evaluation(db: Database, new: NewEvaluation, *, request: Request | None = None) -> Evaluation:
+    """Store what was measured of an adapter's clips. Raises AdapterNotFound, RunNotFound, RequestIdReused."""
+    async with db.transaction() as conn:
+        if made := await requests.replay(conn, request):
+            return await evaluation_store.get(conn, made)
+        await store.get(conn, new.adapter_id)
+        evaluation_id = new_id("evl")
+        await evaluation_store.insert(conn, evaluation_id, new)
+        await requests.remember(conn, request, evaluation_id)
+        return await evaluation_store.get(conn, evaluation_id)

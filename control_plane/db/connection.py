@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, LiteralString, TypeVar
 
 from google.protobuf import json_format
@@ -53,14 +53,24 @@ def read_message(kind: type[M], value: Any) -> M | None:
     return None if value is None else json_format.ParseDict(value, kind(), ignore_unknown_fields=True)
 
 
+def messages_column(messages: Iterable[Message]) -> Jsonb:
+    """A list of messages as a jsonb column."""
+    return Jsonb([_plain(message) for message in messages])
+
+
+def read_messages(kind: type[M], value: Any) -> tuple[M, ...]:
+    """The messages that a jsonb column holds, read like one."""
+    return tuple(json_format.ParseDict(item, kind(), ignore_unknown_fields=True) for item in value)
+
+
 def files_column(files: Sequence[blob_pb2.File]) -> Jsonb:
     """A list of files as a jsonb column."""
-    return Jsonb([_plain(file) for file in files])
+    return messages_column(files)
 
 
 def read_files(value: Any) -> tuple[blob_pb2.File, ...]:
     """The files that a jsonb column holds."""
-    return tuple(json_format.ParseDict(item, blob_pb2.File(), ignore_unknown_fields=True) for item in value)
+    return read_messages(blob_pb2.File, value)
 
 
 def storable(text: str) -> str:
