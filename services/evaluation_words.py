@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from trainer_node.markdown import grid
-from tunesmith.v1.adapter_pb2 import AdapterEvaluation, Estimate, Measure
+
+if TYPE_CHECKING:
+    from tunesmith.v1.adapter_pb2 import AdapterEvaluation, Estimate, Measure
 
 
 def level(measure: Measure, estimate: Estimate) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from services.cli.adapter_evaluate import evaluate, evaluations
 from services.cli.adapter_export import export, lineage
 from services.cli.commands import LazyGroup, session_of
 from services.cli.completion import ADAPTERS, EXPERIMENTS
@@ -27,11 +28,16 @@ COLUMNS = (
 
 @click.group(cls=LazyGroup)
 def adapter() -> None:
-    """List, label, pull and export what runs have trained. ADAPTER is an id, a prefix, `name@version` or a name."""
+    """List, label, pull, export and evaluate what runs have trained.
+
+    ADAPTER is an id, a prefix, `name@version` or a name.
+    """
 
 
 adapter.add_command(export)
 adapter.add_command(lineage)
+adapter.add_command(evaluate)
+adapter.add_command(evaluations)
 
 
 @adapter.command("list")
@@ -76,7 +82,10 @@ def get(ctx: click.Context, adapter: str) -> None:
 @click.argument("adapter", shell_complete=ADAPTERS)
 @click.pass_context
 def report(ctx: click.Context, adapter: str) -> None:
-    """Print the report of the run that made an adapter, as Markdown; with -o json the response."""
+    """Print the report of the run that made an adapter, and what was heard of it since, as Markdown.
+
+    With -o json the response.
+    """
     from tunesmith.client.names import resolve_adapter
     from tunesmith.v1 import adapter_pb2
 

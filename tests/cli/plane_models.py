@@ -1,4 +1,4 @@
-"""Adapters and language models of the fake control plane: listed by their names, read file by file."""
+"""Adapters, their evaluations and language models of the fake control plane."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 from control_plane.errors import BlobNotFound, EtagMismatch, OffsetOutOfRange, StartAdapterUnsuitable
+from services.evaluation_words import heard
 from services.rpc.masks import paths_of
-from tests.cli.plane_state import Gone, State, listed, refuse
+from tests.cli.plane_state import TIME_US, Gone, State, id_of, listed, refuse
 from tunesmith.errors import FieldProblem, InvalidField
 from tunesmith.v1 import (
     adapter_pb2,
@@ -72,8 +73,37 @@ class Adapters(adapter_pb2_grpc.AdapterServiceServicer):
         return adapter_pb2.GetAdapterResponse(adapter=self.state.adapter(request.adapter_id))
 
     def GetAdapterReport(self, request: Any, context: Any) -> Any:
-        report = job_event_pb2.TrainingReport(config=self.state.adapter(request.adapter_id).training_config)
-        return adapter_pb2.GetAdapterReportResponse(report=report)
+        found = self.state.adapter(request.adapter_id)
+        report = job_event_pb2.TrainingReport(config=found.training_config)
+        newest = [one for one in self.state.evaluations if one.adapter_id == request.adapter_id][:-21:-1]
+        markdown = f"# {found.name}@{found.version}\n" + (f"\n{heard(newest)}\n" if newest else "")
+        return adapter_pb2.GetAdapterReportResponse(report=report, markdown=markdown, evaluations=newest)
+
+    def CreateAdapterEvaluation(self, request: Any, context: Any) -> Any:
+        self.state.begin("CreateAdapterEvaluation", request, context)
+        self.state.requests.append(request)
+        given = request.evaluation
+        self.state.adapter(given.adapter_id)
+        for run_id in (given.before_run_id, given.after_run_id):
+            if run_id:
+                self.state.run(run_id)
+        made = self.state.evaluated.get(request.request_id)
+        if made is None:
+            made = adapter_pb2.AdapterEvaluation()
+            made.CopyFrom(given)
+            made.evaluation_id = id_of("evl", len(self.state.evaluations) + 1)
+            made.create_time.FromMicroseconds(TIME_US)
+            self.state.evaluations.append(made)
+        if request.request_id:
+            self.state.evaluated[request.request_id] = made
+        return adapter_pb2.CreateAdapterEvaluationResponse(evaluation=made)
+
+    def ListAdapterEvaluations(self, request: Any, context: Any) -> Any:
+        if request.adapter_id:
+            self.state.adapter(request.adapter_id)
+        found = [one for one in self.state.evaluations if request.adapter_id in ("", one.adapter_id)]
+        page, token = listed(request, found, lambda one: one.evaluation_id)
+        return adapter_pb2.ListAdapterEvaluationsResponse(evaluations=page, next_page_token=token)
 
     def DownloadAdapter(self, request: Any, context: Any) -> Iterator[Any]:
         files = self.state.adapter(request.adapter_id).files

@@ -106,12 +106,13 @@ def _named(context: grpc.ServicerContext) -> Iterator[None]:
 
 @dataclass
 class State:
-    """What the fake knows. Log lines, losses and previews are those of every run.
+    """What the fake knows. Log lines, losses and previews that name no run are those of every run.
 
     metric: what the numbers in `losses` are of. earlier: states of a run that its watches show first, each once. cuts:
     for each stream by name, after how many frames each of its first calls is cut. before: called with request and
     context at the beginning of a method, by its name. samples, comparisons: of each data set by id. refused: what is
-    wrong with clips, by digest. changed: to be notified when a run has changed.
+    wrong with clips, by digest. evaluated: what was stored for each request id. changed: to be notified when a run has
+    changed.
     """
 
     runs: dict[str, run_pb2.Run] = field(default_factory=dict)
@@ -123,6 +124,8 @@ class State:
     versions: list[dataset_pb2.DatasetVersion] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     adapters: list[adapter_pb2.Adapter] = field(default_factory=list)
+    evaluations: list[adapter_pb2.AdapterEvaluation] = field(default_factory=list)
+    evaluated: dict[str, adapter_pb2.AdapterEvaluation] = field(default_factory=dict)
     models: list[model_pb2.Model] = field(default_factory=list)
     previews: list[run_pb2.Preview] = field(default_factory=list)
     blobs: dict[str, bytes] = field(default_factory=dict)
@@ -186,7 +189,8 @@ class State:
 def listed(request: Any, records: Iterable[M], key: Callable[[M], str]) -> tuple[list[M], str]:
     """The page that a List request asks for, newest first, and the token of the next one."""
     page = cursor(request)
-    newest = sorted((one for one in records if key(one).startswith(request.id_prefix)), key=key, reverse=True)
+    prefix = getattr(request, "id_prefix", "")  # evaluations are not found by their ids
+    newest = sorted((one for one in records if key(one).startswith(prefix)), key=key, reverse=True)
     rest = [one for one in newest if page.after is None or key(one) < page.after]
     return page.cut(rest[: page.limit], lambda one: one, key)
 

@@ -1,0 +1,178 @@
+"""`tunesmith adapter evaluate` and `evaluations`: what an adapter has learnt, measured by listening."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from services.cli.commands import ClientCommand, session_of
+from services.cli.completion import ADAPTERS
+from services.cli.listing import limit_options, show_list
+from services.cli.output import Column
+from services.evaluation_words import difference, level, subject
+from tunesmith.errors import FieldProblem, InvalidField
+
+if TYPE_CHECKING:
+    from services.cli.ears import Ears
+    from services.cli.session import Session
+    from tunesmith.client.client import Client
+    from tunesmith.v1.adapter_pb2 import Adapter, CreateAdapterEvaluationResponse
+
+BASE = "base"  # what an adapter is compared with, where nobody names another adapter
+MOST_CLIPS = 500  # of a kind of question: a run plays 1,000 prompts at most
+CLIP_S = 5.0  # as the contract's default
+
+MEASURES = (
+    Column("measure", lambda one: one.name),
+    Column("clips", lambda one: one.clip_count),
+    Column("before", lambda one: level(one, one.before)),
+    Column("after", lambda one: level(one, one.after)),
+    Column("difference", lambda one: difference(one)),
+)
+EVALUATIONS = (
+    Column("evaluation_id", lambda one: one.evaluation_id),
+    Column("heard", subject),
+    Column("measure", lambda one: one.measures[0].name),
+    Column("difference", lambda one: difference(one.measures[0])),
+    Column("create_time", lambda one: one.create_time),
+    Column("scorer", lambda one: one.scorer, wide=True),
+    Column("before_run_id", lambda one: one.before_run_id, wide=True),
+    Column("after_run_id", lambda one: one.after_run_id, wide=True),
+)
+
+
+@click.command(cls=ClientCommand)
+@click.argument("adapter", shell_complete=ADAPTERS)
+@click.option("--wish", multiple=True, metavar="NAME=VALUE", help="What is wished for, such as mode=major; repeatable.")
+@click.option(
+    "--scorer", metavar="MODULE:FUNCTION", help="Judge by (wave, rate_hz, prompt) -> {name: number}; runs here."
+)
+@click.option("--prompt", "prompts", multiple=True, metavar="TEXT", help="What to play for a scorer; repeatable.")
+@click.option(
+    "--prompts-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The same, a prompt a line.",
+)
+@click.option(
+    "--against",
+    default=BASE,
+    show_default=True,
+    metavar="ADAPTER|base",
+    shell_complete=ADAPTERS,
+    help="What is before.",
+)
+@click.option(
+    "--clips",
+    type=click.IntRange(2, MOST_CLIPS),
+    default=96,
+    show_default=True,
+    help="Clips of each kind of question, or of a scorer, at least; more narrow the intervals.",
+)
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Decides what is played.")
+@click.option("--clip-s", type=float, help="Length of a clip in seconds. [default: 3.84 for a wish, else 5]")
+@click.pass_context
+def evaluate(ctx: click.Context, /, adapter: str, against: str, **asked: Any) -> None:
+    """Measure what an adapter has learnt, by listening to clips before and after it.
+
+    Two runs play the same prompts with the same seeds: the base model, or another adapter, and ADAPTER. Their clips are
+    heard on this machine, and what is measured is stored with the adapter; its report shows it.
+
+    --wish asks the listener of the micro model's world: open prompts leave what is wished for open, opposite ones ask
+    for the contrary. Any other model is judged by a --scorer on prompts of yours: a Python function, looked for in this
+    folder, too. Intervals are of 95 %.
+
+    Ctrl-C leaves the runs alone. Exit codes: 2 a wish, a prompt or the scorer is wrong, 3 no such adapter, 4 a clip is
+    missing, 7 a run failed, 8 one was cancelled.
+    """
+    from services.cli.evaluating import Evaluation
+    from tunesmith.v1 import job_spec_pb2
+
+    session = session_of(ctx)
+    ears = _ears(**asked)
+    generation = job_spec_pb2.GenerationSettings(
+        prompts=ears.prompts, clips_per_prompt=ears.clips_per_prompt, seed=asked["seed"], clip_s=_clip_s(asked, ears)
+    )
+    with session.client() as client:
+        evaluated = _adapter(client, adapter)
+        before = None if against == BASE else _adapter(client, against)
+        evaluation = Evaluation(adapter=evaluated, before=before, ears=ears, generation=generation)
+        response = evaluation.carry_out(session, client)
+    _show(session, response, f"{evaluated.name}@{evaluated.version}")
+
+
+def _ears(
+    *,
+    wish: Sequence[str],
+    scorer: str | None,
+    prompts: Sequence[str],
+    prompts_file: Path | None,
+    clips: int,
+    seed: int,
+    **_: Any,
+) -> Ears[Any]:
+    """Who listens. Raises UsageError where that is not said once, and what is wrong with what was said."""
+    from services.cli import ears
+    from trainer_node.tunes.wish import parse_wish
+
+    if bool(wish) == bool(scorer):
+        raise click.UsageError("who listens? give --wish NAME=VALUE, or --scorer MODULE:FUNCTION with prompts")
+    given = [*prompts, *_lines(prompts_file)]
+    if scorer is None:
+        if given:
+            raise click.UsageError("a wish makes prompts of its own; --prompt and --prompts-file go with --scorer")
+        return ears.Listener.of(parse_wish(wish), clips=clips, seed=seed)
+    if not given:
+        raise click.UsageError("what is to be played for the scorer? give --prompt or --prompts-file")
+    return ears.Scorer.of(scorer, given, clips=clips)
+
+
+def _lines(file: Path | None) -> list[str]:
+    """The prompts of a file, without empty lines."""
+    try:
+        text = file.read_text(encoding="utf-8") if file else ""
+    except UnicodeDecodeError as error:
+        raise InvalidField.of([FieldProblem(str(file), "is not UTF-8; save it as UTF-8")]) from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _clip_s(asked: Mapping[str, Any], ears: Ears[Any]) -> float:
+    from trainer_node.tunes.world import DURATION_S
+
+    given = asked["clip_s"]
+    return float(given if given is not None else DURATION_S if ears.wish else CLIP_S)
+
+
+def _adapter(client: Client, text: str) -> Adapter:
+    from tunesmith.client.names import resolve_adapter
+    from tunesmith.v1 import adapter_pb2
+
+    request = adapter_pb2.GetAdapterRequest(adapter_id=resolve_adapter(client, text))
+    return client.adapters.GetAdapter(request).adapter
+
+
+def _show(session: Session, response: CreateAdapterEvaluationResponse, name: str) -> None:
+    """A row for each measure and the id for people, the response for programs."""
+    if session.out.format != "table":
+        session.out.response(response)
+        return
+    session.out.entries(response, response.evaluation.measures, MEASURES)
+    session.out.pairs([("evaluation_id", response.evaluation.evaluation_id)])
+    session.out.note(f"next: tunesmith adapter report {name}")
+
+
+@click.command(cls=ClientCommand)
+@click.argument("adapter", shell_complete=ADAPTERS)
+@limit_options
+@click.pass_context
+def evaluations(ctx: click.Context, adapter: str, limit: int, every: bool) -> None:
+    """List what was measured of an adapter, newest first; `tunesmith adapter report` shows it in full."""
+    from tunesmith.client.names import resolve_adapter
+    from tunesmith.v1 import adapter_pb2
+
+    session = session_of(ctx)
+    with session.client() as client:
+        request = adapter_pb2.ListAdapterEvaluationsRequest(adapter_id=resolve_adapter(client, adapter))
+        show_list(session, client.adapters.ListAdapterEvaluations, request, EVALUATIONS, limit=limit, every=every)

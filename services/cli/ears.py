@@ -1,0 +1,178 @@
+"""Who judges clips: the listener, by a wish, or a scorer of the user's own.
+
+A scorer is a Python function of this machine, `module:function(wave: float32 [N], rate_hz: int, prompt: str) ->
+dict[str, float]`. It runs in this process; a server is told its name and nothing more.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import operator
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Real
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer_node.tunes import evaluation
+from trainer_node.tunes.listener import Heard, listen
+from trainer_node.tunes.wish import Question, open_questions, opposite_questions
+from tunesmith.errors import TunesmithError
+from tunesmith.v1.adapter_pb2 import Measure
+
+TUNES = "tunes"  # the listener's name as a scorer
+MOST_DRAWN = 8  # questions drawn for each that is needed: few attributes left make the same prompt again and again
+MOST_LETTERS = 100  # of the name of a score, as the contract says
+
+H = TypeVar("H")
+Wave = NDArray[np.float32]
+
+
+class Ears(Protocol[H]):
+    """What is played for an evaluation, and what is heard of it.
+
+    scorer, wish: as the evaluation names them. prompts: each played `clips_per_prompt` times.
+    """
+
+    @property
+    def scorer(self) -> str:
+        """Its name."""
+
+    @property
+    def wish(self) -> Mapping[str, str]:
+        """What is wished for; empty where it knows of no wishes."""
+
+    @property
+    def prompts(self) -> Sequence[str]:
+        """What is played."""
+
+    @property
+    def clips_per_prompt(self) -> int:
+        """How often."""
+
+    def hear(self, wave: Wave, rate_hz: int, prompt: str) -> H:
+        """What a clip of [N] samples is like."""
+
+    def compare(self, before: Sequence[H], after: Sequence[H]) -> list[Measure]:
+        """What has changed. before, after: what was heard of the clips, the clips of a prompt one behind the other."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listener:
+    """Listens for a wish, in answers to open and to opposite questions."""
+
+    wish: Mapping[str, str]
+    opens: Sequence[Question]
+    opposites: Sequence[Question]
+    clips_per_prompt: int
+    scorer: str = TUNES
+
+    @classmethod
+    def of(cls, wish: Mapping[str, str], *, clips: int, seed: int) -> Listener:
+        """With questions for at least `clips` clips of each kind.
+
+        No prompt is asked twice, for with the same seed it would be the same clip; where there are not enough prompts,
+        each is played with several seeds.
+        """
+        opens = _distinct(open_questions(wish, MOST_DRAWN * clips, seed=seed))
+        opposites = _distinct(opposite_questions(wish, MOST_DRAWN * clips, seed=seed))
+        clips_per_prompt = math.ceil(clips / min(len(opens), len(opposites)))
+        count = math.ceil(clips / clips_per_prompt)
+        return cls(wish=wish, opens=opens[:count], opposites=opposites[:count], clips_per_prompt=clips_per_prompt)
+
+    @property
+    def prompts(self) -> Sequence[str]:
+        """Those of the open questions, then the others."""
+        return [question.prompt for question in (*self.opens, *self.opposites)]
+
+    def hear(self, wave: Wave, rate_hz: int, prompt: str) -> Heard:
+        """The attributes of a clip."""
+        return listen(wave, rate_hz)
+
+    def compare(self, before: Sequence[Heard], after: Sequence[Heard]) -> list[Measure]:
+        """How far the wish is learnt, and at what price."""
+        questions = [one for one in (*self.opens, *self.opposites) for _ in range(self.clips_per_prompt)]
+        answers = [
+            evaluation.Answer(question=question, before=earlier, after=later)
+            for question, earlier, later in zip(questions, before, after, strict=True)
+        ]
+        border = len(self.opens) * self.clips_per_prompt
+        return evaluation.of_wish(self.wish, answers[:border], answers[border:])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scorer:
+    """Asks a function of the user's own."""
+
+    scorer: str
+    function: Callable[[Wave, int, str], object]
+    prompts: Sequence[str]
+    clips_per_prompt: int
+
+    @classmethod
+    def of(cls, name: str, prompts: Sequence[str], *, clips: int) -> Scorer:
+        """The scorer `module:function`, on at least `clips` clips in all. Raises UsageError, ScorerFailed."""
+        distinct = list(dict.fromkeys(prompts))
+        per_prompt = math.ceil(clips / len(distinct))
+        return cls(scorer=name, function=_imported(name), prompts=distinct, clips_per_prompt=per_prompt)
+
+    @property
+    def wish(self) -> Mapping[str, str]:
+        """It knows of none."""
+        return {}
+
+    def hear(self, wave: Wave, rate_hz: int, prompt: str) -> dict[str, float]:
+        """The scores of a clip. Raises ScorerFailed where the function raises, or returns something else."""
+        try:
+            scores = self.function(wave, rate_hz, prompt)
+        except Exception as error:
+            what = f"{self.scorer} failed at a clip of {prompt!r}: {type(error).__name__}: {error}"
+            raise ScorerFailed(f"{what}; correct it (--debug shows where it failed), and evaluate again") from error
+        if not isinstance(scores, Mapping) or not all(_is_score(*score) for score in scores.items()):
+            what = f"{self.scorer} returned {scores!r:.200} of a clip of {prompt!r}"
+            raise ScorerFailed(f"{what}; return a dict of numbers by names of 1 to {MOST_LETTERS} characters")
+        return {name: float(value) for name, value in scores.items()}
+
+    def compare(self, before: Sequence[Mapping[str, float]], after: Sequence[Mapping[str, float]]) -> list[Measure]:
+        """The mean of each score."""
+        return evaluation.of_scores(before, after)
+
+
+class ScorerFailed(TunesmithError):
+    """A scorer cannot be imported, raises, or returns something else than scores."""
+
+    reason = "SCORER_FAILED"
+
+
+def _distinct(questions: Sequence[Question]) -> list[Question]:
+    return list({question.prompt: question for question in reversed(questions)}.values())[::-1]
+
+
+def _is_score(name: object, value: object) -> bool:
+    named = isinstance(name, str) and 0 < len(name) <= MOST_LETTERS and name.isprintable()
+    return named and isinstance(value, Real)
+
+
+def _imported(name: str) -> Callable[[Wave, int, str], object]:
+    """The function that is named; its module is also looked for in this folder, behind what is installed."""
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]{0,199}:[A-Za-z_][A-Za-z0-9_.]{0,99}", name):
+        raise click.UsageError(f"--scorer {name}: write module:function, such as ears:warmth for ears.py")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    module, _, function = name.partition(":")
+    try:
+        found: Any = operator.attrgetter(function)(importlib.import_module(module))
+    except Exception as error:  # a module may do anything while it is imported
+        what = f"{name} cannot be imported: {type(error).__name__}: {error}"
+        raise ScorerFailed(f"{what}; it is looked for among what is installed, and in {here}") from error
+    if not callable(found):
+        raise ScorerFailed(f"{name} is no function but {type(found).__name__}; name one of (wave, rate_hz, prompt)")
+    return found  # type: ignore[no-any-return]  # what it returns is checked clip by clip

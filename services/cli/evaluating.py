@@ -1,0 +1,97 @@
+"""The course of an evaluation: two runs play, what they have played is heard, what was heard is stored."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from services.cli.playing import PlayingCancelled, PlayingFailed, played, submit, waves
+from tunesmith.v1 import adapter_pb2, job_spec_pb2
+
+if TYPE_CHECKING:
+    from services.cli.ears import Ears
+    from services.cli.session import Session
+    from tunesmith.client.client import Client
+
+BEFORE, AFTER = "before", "after"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What is evaluated, and how. before: the adapter that it is compared with; None for the base model alone."""
+
+    adapter: adapter_pb2.Adapter
+    before: adapter_pb2.Adapter | None
+    ears: Ears[Any]
+    generation: job_spec_pb2.GenerationSettings
+
+    def carry_out(self, session: Session, client: Client) -> adapter_pb2.CreateAdapterEvaluationResponse:
+        """Play, hear, store. Raises PlayingFailed, PlayingCancelled, ClipUnusable, ScorerFailed, InvalidField.
+
+        Ctrl-C leaves the runs alone, and says so.
+        """
+        runs: dict[str, str] = {}
+        try:
+            self._submit(session, client, runs)
+            measures = self._measures(session, client, runs)
+        except KeyboardInterrupt:
+            session.out.note(_left_alone(runs.values()))
+            raise
+        return self._store(client, runs, measures)
+
+    def _submit(self, session: Session, client: Client, runs: dict[str, str]) -> None:
+        """Queue a run for each side; `runs` is filled with their ids as they come."""
+        count = len(self.generation.prompts) * self.generation.clips_per_prompt
+        base = job_spec_pb2.PlayerSettings(base_model=self.adapter.base_model)
+        for side, player in ((BEFORE, _player(self.before) if self.before else base), (AFTER, _player(self.adapter))):
+            run = submit(
+                client,
+                player,
+                self.generation,
+                experiment_id=self.adapter.experiment_id,
+                display_name=f"evaluate {self.adapter.name}@{self.adapter.version}: {side}",
+            )
+            runs[side] = run.run_id
+            session.out.note(f"{run.run_id} plays {count} clips {side}, by {player.adapter_id or player.base_model}")
+
+    def _measures(self, session: Session, client: Client, runs: Mapping[str, str]) -> list[adapter_pb2.Measure]:
+        """Follow both runs, and listen to what they have played."""
+        for side, run_id in runs.items():
+            try:
+                played(session, client, run_id, side=side)
+            except (PlayingFailed, PlayingCancelled):
+                session.out.note(_left_alone([runs[AFTER]] if side == BEFORE else []))
+                raise
+        heard = {
+            side: [self.ears.hear(*clip) for clip in waves(client, run_id, self.generation, side=side)]
+            for side, run_id in runs.items()
+        }
+        return self.ears.compare(heard[BEFORE], heard[AFTER])
+
+    def _store(
+        self, client: Client, runs: Mapping[str, str], measures: Iterable[adapter_pb2.Measure]
+    ) -> adapter_pb2.CreateAdapterEvaluationResponse:
+        """The runs name the request: what they have played is stored once, however often it is sent."""
+        evaluation = adapter_pb2.AdapterEvaluation(
+            adapter_id=self.adapter.adapter_id,
+            scorer=self.ears.scorer,
+            wish=self.ears.wish,
+            before_run_id=runs[BEFORE],
+            after_run_id=runs[AFTER],
+            measures=measures,
+        )
+        request_id = hashlib.sha256(" ".join((self.ears.scorer, *runs.values())).encode()).hexdigest()[:32]
+        request = adapter_pb2.CreateAdapterEvaluationRequest(evaluation=evaluation, request_id=request_id)
+        return client.adapters.CreateAdapterEvaluation(request)
+
+
+def _player(adapter: adapter_pb2.Adapter) -> job_spec_pb2.PlayerSettings:
+    return job_spec_pb2.PlayerSettings(base_model=adapter.base_model, adapter_id=adapter.adapter_id)
+
+
+def _left_alone(run_ids: Iterable[str]) -> str:
+    """What to type about runs that nobody follows any more."""
+    stops = [f"{run_id} is left alone; to stop it: tunesmith run cancel {run_id}" for run_id in run_ids]
+    return "\n".join([*stops, "nothing was measured; evaluate again to play anew"])

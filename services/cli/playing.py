@@ -1,0 +1,118 @@
+"""Clips that runs of generate play: asked for, followed to their end, and read as waves."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from services.cli.attach import follow, get_run
+from services.cli.counting import Counting
+from tunesmith.client.lists import read_list
+from tunesmith.client.transfer import download_blob
+from tunesmith.client.watch import watch_run
+from tunesmith.errors import TunesmithError
+from tunesmith.v1 import job_spec_pb2, run_pb2
+
+if TYPE_CHECKING:
+    from services.cli.session import Session
+    from tunesmith.client.client import Client
+
+
+class PlayingFailed(TunesmithError):
+    """A run that was to play clips has failed."""
+
+    reason = "RUN_FAILED"
+
+
+class PlayingCancelled(TunesmithError):
+    """A run that was to play clips was cancelled."""
+
+    reason = "RUN_CANCELLED"
+
+
+class ClipUnusable(TunesmithError):
+    """A clip that a run should have played is not there, or is no sound."""
+
+    reason = "CLIP_UNUSABLE"
+
+
+def submit(
+    client: Client,
+    player: job_spec_pb2.PlayerSettings,
+    generation: job_spec_pb2.GenerationSettings,
+    *,
+    experiment_id: str,
+    display_name: str,
+) -> run_pb2.Run:
+    """Queue a run that plays."""
+    spec = job_spec_pb2.JobSpec(generate=job_spec_pb2.GenerateSpec(player=player, generation=generation))
+    request = run_pb2.CreateRunRequest(experiment_id=experiment_id, display_name=display_name, spec=spec)
+    return client.runs.CreateRun(request).run
+
+
+def played(session: Session, client: Client, run_id: str, *, side: str) -> run_pb2.Run:
+    """Follow a run until it has played; on stderr, for the answer is what is heard. side: of the evaluation.
+
+    Raises PlayingFailed, PlayingCancelled.
+    """
+    if session.out.format == "table":
+        aside = replace(session, out=replace(session.out, stdout=session.out.notes))
+        run = follow(aside, client, run_id)
+    else:
+        for _ in watch_run(client, run_id, on_gap=session.gap):
+            pass
+        run = get_run(client, run_id)
+    if run.state == run_pb2.RUN_STATE_CANCELLED:
+        raise PlayingCancelled(f"the run that plays {side}, {run_id}, was cancelled; evaluate again to play anew")
+    if run.state != run_pb2.RUN_STATE_SUCCEEDED:
+        why = f"{run.failure.reason}: {run.failure.message}"
+        raise PlayingFailed(
+            f"the run that plays {side}, {run_id}, failed with {why}; see `tunesmith run logs {run_id}`"
+        )
+    return run
+
+
+def waves(
+    client: Client, run_id: str, generation: job_spec_pb2.GenerationSettings, *, side: str
+) -> Iterator[tuple[NDArray[np.float32], int, str]]:
+    """The clips of a run as ([N] samples of one channel, rate in Hz, prompt), by prompt and then by seed.
+
+    Raises ClipUnusable.
+    """
+    clips = _clips(client, run_id, generation)
+    tell = Counting(f"{side}: listening to", "clip")
+    with tempfile.TemporaryDirectory(prefix="tunesmith-") as folder:
+        for number, clip in enumerate(clips, 1):
+            tell(number, len(clips))
+            wave, rate_hz = _read(client, clip, Path(folder))
+            yield wave, rate_hz, generation.prompts[clip.prompt_index]
+
+
+def _clips(client: Client, run_id: str, generation: job_spec_pb2.GenerationSettings) -> list[run_pb2.Preview]:
+    """The clip of each prompt and seed; where several attempts have played it, that of the last."""
+    found = read_list(client.runs.ListPreviews, run_pb2.ListPreviewsRequest(run_id=run_id)).previews
+    newest = {(one.prompt_index, one.seed): one for one in sorted(found, key=lambda one: one.attempt)}
+    seeds = range(generation.seed, generation.seed + generation.clips_per_prompt)
+    wanted = [(place, seed) for place in range(len(generation.prompts)) for seed in seeds]
+    if missing := [one for one in wanted if one not in newest]:
+        place, seed = missing[0]
+        what = f"{run_id} lacks {len(missing)} of {len(wanted)} clips, first that of {generation.prompts[place]!r}"
+        raise ClipUnusable(f"{what} with seed {seed}; see `tunesmith run previews {run_id}`, and evaluate again")
+    return [newest[one] for one in wanted]
+
+
+def _read(client: Client, clip: run_pb2.Preview, folder: Path) -> tuple[NDArray[np.float32], int]:
+    path = download_blob(client, clip.file.digest, folder / "clip.wav")
+    try:
+        sound, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+    except soundfile.SoundFileError as error:
+        what = f"the clip of {clip.prompt!r} with seed {clip.seed} cannot be read ({error})"
+        raise ClipUnusable(f"{what}; see `tunesmith run previews {clip.run_id}`, and evaluate again") from error
+    return sound.mean(axis=1), rate_hz
