@@ -37,6 +37,7 @@ def commands(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[str, 
         ("lm", "train"),
         ("lm", "sample"),
         ("lm", "tokenizer", "inspect"),
+        ("adapter", "evaluate"),
     ],
 )
 def test_help_imports_nothing_heavy(args):

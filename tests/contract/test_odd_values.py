@@ -47,6 +47,8 @@ async def known(plane: Plane) -> dict[str, str]:
         "dataset_id": dataset_id,
         "adapter_id": adapter_id,
         "start_adapter_id": adapter_id,
+        "before_run_id": run.run_id,
+        "after_run_id": run.run_id,
         "model_id": await new_model(plane),
         "node_id": (await plane.new_node()).node_id,
         "digest": "a" * 64,
