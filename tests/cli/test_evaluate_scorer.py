@@ -14,6 +14,7 @@ from tests.cli.band import Band, on_stage, wav
 from tests.cli.conftest import Result, Run
 from tests.cli.plane import FakePlane
 from tests.cli.plane_state import id_of
+from tests.rules.sources import ROOT
 from tunesmith.v1 import run_pb2
 
 NAMES = itertools.count()
@@ -142,6 +143,16 @@ def test_the_server_is_told_the_name_of_a_scorer_and_nothing_of_its_text(scored:
     sent = b"".join(request.SerializeToString() for request in fake.state.requests)
     assert b":judge" in sent
     assert b"of my ears" not in sent
+
+
+def test_the_scorer_that_the_documentation_shows_can_be_used_as_it_stands(scored: Evaluate, fake: FakePlane) -> None:
+    page = (ROOT / "docs/how-to/evaluate-an-adapter.md").read_text()
+    shown = page.split("```python\n")[1].split("```")[0]
+
+    result = scored(f"{shown}\njudge = brightness\n")
+
+    assert result.code == 0
+    assert {one.name for one in fake.state.evaluations[0].measures} == {"loudness", "centroid_hz"}
 
 
 def test_a_file_of_prompts_that_is_no_text_is_refused(scored: Evaluate, tmp_path: Path) -> None:

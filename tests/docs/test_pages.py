@@ -48,6 +48,7 @@ PAGES = (
 ELSEWHERE = {
     "README.md": "make demo installs everything; tests/cli/test_demo.py runs the demo",
     "CONTRIBUTING.md": "make install and make check are what runs this test",
+    "docs/how-to/evaluate-an-adapter.md": "needs an adapter of the reader's; tests/cli evaluates some",
     "docs/how-to/resume-a-run.md": "needs a run that was lost; tests/contract and tests/system resume some",
     "docs/how-to/run-the-services.md": "needs root and systemd; tests/rules/test_deploy.py checks the units",
     "docs/how-to/train-musicgen-on-a-gpu.md": "needs a GPU and the real weights",
