@@ -93,5 +93,9 @@ def _player(adapter: adapter_pb2.Adapter) -> job_spec_pb2.PlayerSettings:
 
 def _left_alone(run_ids: Iterable[str]) -> str:
     """What to type about runs that nobody follows any more."""
-    stops = [f"{run_id} is left alone; to stop it: tunesmith run cancel {run_id}" for run_id in run_ids]
-    return "\n".join([*stops, "nothing was measured; evaluate again to play anew"])
+    lines = [
+        f"{run_id} is left alone. Watch it: tunesmith run watch {run_id}\n"
+        f"                                              Stop it:  tunesmith run cancel {run_id}"
+        for run_id in run_ids
+    ]
+    return "\n".join([*lines, "nothing was measured; evaluate again to play anew"])

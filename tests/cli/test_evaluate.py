@@ -129,7 +129,7 @@ def test_a_run_that_does_not_play_ends_it_and_is_named(
     assert result.code == code
     assert f"error[{told}]: the run that plays {side}, {run_id}, " in result.err
     assert ("OUT_OF_MEMORY: play fewer at once" in result.err) == (state == "FAILED")
-    assert (f"{AFTER} is left alone; to stop it: tunesmith run cancel {AFTER}" in result.err) == (side == "before")
+    assert (f"{AFTER} is left alone. Watch it: " in result.err) == (side == "before")
     assert (result.out, fake.state.evaluations) == ("", [])
 
 
@@ -145,7 +145,8 @@ def test_ctrl_c_leaves_both_runs_alone_and_says_how_to_go_on(
 
     assert result.code == 130
     for run_id in (BEFORE, AFTER):
-        assert f"{run_id} is left alone; to stop it: tunesmith run cancel {run_id}" in result.err
+        assert f"{run_id} is left alone. Watch it: tunesmith run watch {run_id}\n" in result.err
+        assert f"Stop it:  tunesmith run cancel {run_id}\n" in result.err
     assert "nothing was measured; evaluate again to play anew" in result.err
 
 

@@ -91,6 +91,8 @@ def expect_a_trained_run(answers: dict[str, list[list[Any]]]) -> None:
     assert answers["GetRunReport"][0][0]["report"]["finalLoss"] > 0
     assert {preview.get("step", "0") for preview in answers["ListPreviews"][0][0]["previews"]} >= {"0", "6"}
     assert any(chunk["file"]["path"] == "adapter_model.safetensors" for chunk in answers["DownloadAdapter"][0])
+    evaluated = [answer[0]["evaluation"] for answer in answers["CreateAdapterEvaluation"]]
+    assert answers["ListAdapterEvaluations"][0][0]["evaluations"] == evaluated
     assert "succeeded" in answers["StreamJobEvents"][0][-1]["events"]["events"][-1]["finished"]
 
 
