@@ -20,6 +20,7 @@ from trainer_node.data.jsonl import digest_of, read_dataset_file
 from trainer_node.data.training_data import training_data
 from trainer_node.event_lines import lines_of
 from trainer_node.foreground import require_data_kind, run_foreground
+from trainer_node.openmp import let_waiting_threads_sleep
 from trainer_node.outcome import leave
 from trainer_node.start_adapter import adopt
 from trainer_node.stop_signal import ctrl_c
@@ -33,6 +34,7 @@ EXIT_CODES = {"succeeded": 0, "failed": 7, "cancelled": 130}
 def main(arguments: list[str] | None = None) -> int:
     """Train as the arguments say. Returns the exit code."""
     options = _parser().parse_args(arguments)
+    let_waiting_threads_sleep()
     try:
         with (
             contextlib.redirect_stdout(sys.stdout if _is_first() else None),

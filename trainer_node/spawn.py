@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from trainer_node.job_folder import HostSettings, JobFolder
 from trainer_node.memory_limit import oom_counter, oom_kills
+from trainer_node.openmp import PASSIVE
 from trainer_node.process_watch import ChildProcess, start_mark
 
 _PASSED_ON = """
@@ -48,9 +49,7 @@ def child_environment(own: Mapping[str, str], host: HostSettings) -> dict[str, s
     """The environment of a training process."""
     passed = {name: value for name, value in own.items() if name in PASSED_ON and not _holds_password(value)}
     settings = {
-        # idle worker threads sleep instead of spinning: two trainings, or a training and a service, share the cores
-        "OMP_WAIT_POLICY": "passive",
-        "GOMP_SPINCOUNT": "0",
+        **PASSIVE,  # two trainings, or a training and a service, share the cores
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HOME": str(host.cache_dir / "huggingface"),
         "HF_HUB_DISABLE_TELEMETRY": "1",

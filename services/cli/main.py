@@ -12,6 +12,7 @@ import click
 from services.cli.commands import LazyGroup, client_options
 from services.cli.exit_codes import ExitCode
 from services.cli.session import Session
+from trainer_node.openmp import let_waiting_threads_sleep
 
 MEMBERS = {
     "demo": ("services.cli.demo:demo", "Train, watch and listen: the whole path on demo data, in three minutes."),
@@ -49,6 +50,7 @@ cli = LazyGroup(
 def main(args: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code."""
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # gRPC writes GOAWAY and the like to stderr otherwise
+    let_waiting_threads_sleep()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character is no reason to end

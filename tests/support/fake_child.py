@@ -43,6 +43,7 @@ def quick(job: TrainingJob, telemetry: Telemetry, blobs: Blobs, stop: StopReques
     print(f"grpc={'grpc' in sys.modules}")
     print(f"argv={sys.argv[1:]}")
     print(f"environment={sorted(os.environ)}")
+    print(f"waiting={os.environ.get('OMP_WAIT_POLICY')},{os.environ.get('GOMP_SPINCOUNT')}")
     print(f"samples={[(s.prompt, s.audio_path.read_bytes()) for s in job.samples]}")
     for comparison in job.comparisons:
         print(f"compared={[(comparison.prompt, clip.audio_path.read_bytes(), clip.rank) for clip in comparison.clips]}")

@@ -121,6 +121,20 @@ async def test_the_training_process_knows_no_grpc_and_no_secret(
     assert f"argv={[str(tmp_path.absolute() / 'jobs' / job.job_id)]}" in said
 
 
+async def test_the_threads_of_a_training_process_sleep_while_they_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    job = make_job("quick")
+
+    async with fake_jobs(node_config(tmp_path)) as jobs:
+        await jobs.start(job)
+        said = lines(await events_of(jobs, job.job_id))
+
+    assert "waiting=passive,0" in said
+
+
 async def test_starting_a_known_job_again_changes_nothing(tmp_path: Path) -> None:
     job = make_job("steady")
     async with fake_jobs(node_config(tmp_path)) as jobs:
