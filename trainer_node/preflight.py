@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from trainer_node import packaged_model
 from trainer_node.errors import BaseModelUnavailable, DataInvalid, DiskFull
 from trainer_node.training import TrainingComparison, TrainingSample
 
@@ -24,16 +25,20 @@ _HOW_TO_COMPARE = "rate or compare clips that share a prompt, or lower min_ratin
 def find_base_model(models_dir: Path, name: str) -> Path | str:
     """The folder of a base model, or its Hugging Face id where the models directory has no folder of that name.
 
-    Raises BaseModelUnavailable where it can be neither, or where the folder is not a MusicGen model.
+    `tunesmith/micro` comes with Tunesmith; a folder of that name in the models directory stands above it. Raises
+    BaseModelUnavailable where it can be neither, or where the folder is not a MusicGen model.
     """
     folder = models_dir / name
+    if not folder.is_dir() and name == packaged_model.NAME:
+        folder = packaged_model.FOLDER
     if folder.is_dir():
         _require_musicgen(folder)
         return folder
     if "/" not in name:
         raise BaseModelUnavailable(
             f"the models directory has no folder {name!r} ({_folders(models_dir)}); put the base model there, or give "
-            "a Hugging Face id such as facebook/musicgen-small; in the foreground, --base-model DIR names any folder",
+            f"{packaged_model.NAME}, which comes with Tunesmith, or a Hugging Face id such as facebook/musicgen-small; "
+            "in the foreground, --base-model DIR names any folder",
             base_model=name,
         )
     return name

@@ -35,6 +35,7 @@ def require_empty(folder: Path) -> None:
         "report": ("services.cli.model_registry:report", "Print the report of the run that made a language model."),
         "label": ("services.cli.model_registry:label", "Set labels of a language model."),
         "download": ("services.cli.model_registry:download", "Read a language model with its tokenizer."),
+        "train-micro": ("services.cli.model_micro:train_micro", "Train the base model that comes with Tunesmith."),
     },
 )
 def model() -> None:

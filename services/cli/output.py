@@ -127,10 +127,14 @@ class Output:
         elif self.format == "jsonl":
             for entry in entries:
                 print(to_json(entry, indent=None))
-        elif self.for_people:
+        else:
+            self.rows(entries, list(columns))
+
+    def rows(self, entries: Sequence[Any], columns: Sequence[Column]) -> None:
+        """Anything with columns, for people or as a `key=value` line each; never JSON."""
+        if self.for_people:
             self._table(entries, [column for column in columns if not column.wide])
         else:
-            columns = list(columns)
             for entry in entries:
                 self.pairs((column.name, text_of(column.value(entry))) for column in columns)
 
@@ -145,7 +149,7 @@ class Output:
         else:
             self.document({key: value if isinstance(value, (bool, int, float)) else str(value) for key, value in facts})
 
-    def _table(self, entries: Sequence[Message], columns: Sequence[Column]) -> None:
+    def _table(self, entries: Sequence[Any], columns: Sequence[Column]) -> None:
         from rich.table import Table
         from rich.text import Text
 
@@ -165,7 +169,7 @@ class Output:
         else:
             self._cards(entries, columns)
 
-    def _cards(self, entries: Sequence[Message], columns: Sequence[Column]) -> None:
+    def _cards(self, entries: Sequence[Any], columns: Sequence[Column]) -> None:
         """One entry below the other, where they are too wide for a table."""
         for number, entry in enumerate(entries):
             if number:

@@ -12,26 +12,13 @@ import torch
 from torch import Tensor
 from transformers import EncodecModel
 
+from tests.micro.small import CODEC, DECODER, SMALL, Told
 from trainer_node.engines.micro import assembly, codec, decoder, hearing, quantizer, recipe
-from trainer_node.engines.micro.codec import CodecSettings
-from trainer_node.engines.micro.decoder import DecoderSettings
-from trainer_node.engines.micro.recipe import Recipe
 from trainer_node.engines.micro.spectral import reconstruction_loss
 from trainer_node.engines.musicgen.codes import IGNORE
 from trainer_node.engines.musicgen.family import load_base
 from trainer_node.tunes.listener import Heard
 from trainer_node.tunes.world import FRAMES, VALUES, held_out
-
-CODEC = CodecSettings(tunes=48, batch_size=8, crop_frames=12, plain_steps=40, quantised_steps=20, polish_steps=10)
-DECODER = DecoderSettings(tunes=48, validation_tunes=16, steps=20, batch_size=8, warmup_steps=2)
-SMALL = Recipe(codec=CODEC, decoder=DECODER)
-
-
-class Told(list[tuple[str, int, int, float]]):
-    """What was told of the way."""
-
-    def __call__(self, phase: str, step: int, steps: int, loss: float) -> None:
-        self.append((phase, step, steps, loss))
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import json
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import EncodecModel
@@ -31,6 +32,17 @@ class Recipe:
     codec: CodecSettings = field(default_factory=CodecSettings)
     decoder: DecoderSettings = field(default_factory=DecoderSettings)
 
+    @property
+    def steps(self) -> dict[str, int]:
+        """How many steps each phase has, in their order; a step of `encode` is a tune."""
+        return {
+            "plain": self.codec.plain_steps,
+            "quantised": self.codec.quantised_steps,
+            "polish": self.codec.polish_steps,
+            "encode": self.decoder.tunes + self.decoder.validation_tunes,
+            "decoder": self.decoder.steps,
+        }
+
 
 def train_micro(folder: Path, recipe: Recipe, tell: Tell, *, threads: int = 1) -> float:
     """Make the model in `folder`; returns its validation loss, nats a token, which is in made.json as well.
@@ -48,10 +60,28 @@ def train_micro(folder: Path, recipe: Recipe, tell: Tell, *, threads: int = 1) -
         assembly.save(model, folder)
     finally:
         torch.set_num_threads(before)
-    made = {"recipe": asdict(recipe), "threads": threads, "validation_loss": loss}
+    made = _stated(recipe, threads) | {"validation_loss": loss}
     replace_file(folder / MADE, (json.dumps(made, indent=2) + "\n").encode())
     shutil.rmtree(folder / MAKING)
     return loss
+
+
+def is_made(folder: Path, recipe: Recipe, *, threads: int) -> bool:
+    """Whether `folder` holds the whole model that this recipe gives with so many threads."""
+    try:
+        made = json.loads((folder / MADE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return not (folder / MAKING).exists() and _stated(recipe, threads).items() <= made.items()
+
+
+def codec_is_kept(folder: Path) -> bool:
+    """Whether a training that was interrupted goes on after the codec."""
+    return (folder / MAKING / _SETTINGS).is_file()
+
+
+def _stated(recipe: Recipe, threads: int) -> dict[str, Any]:
+    return {"recipe": asdict(recipe), "threads": threads}
 
 
 def _codec(place: Path, settings: CodecSettings, tell: Tell) -> EncodecModel:

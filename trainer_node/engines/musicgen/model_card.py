@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from trainer_node import config_words, markdown
+from trainer_node import config_words, markdown, packaged_model
 from tunesmith import preferences
 from tunesmith import spec as specs
 from tunesmith.v1 import job_event_pb2
@@ -39,20 +39,20 @@ LIBRARY = {Format.PEFT: "peft", Format.MERGED: "transformers", Format.AUDIOCRAFT
 RELATION = {Format.PEFT: "adapter", Format.MERGED: "finetune", Format.AUDIOCRAFT: "finetune"}
 
 LOAD_PEFT = """\
-`base_model` is a Hugging Face id, or the path of a folder.
+{where}
 
 ```python
 import soundfile
 from peft import PeftModel
 from transformers import AutoTokenizer, MusicgenForConditionalGeneration
 
-base_model = "{base}"
+{base_model}
 base = MusicgenForConditionalGeneration.from_pretrained(base_model)
 model = PeftModel.from_pretrained(base, "this/folder")
 
-prompt = AutoTokenizer.from_pretrained(base_model)(["slow piano in a minor key"], return_tensors="pt")
-sound = model.generate(**prompt, do_sample=True, guidance_scale=3, max_new_tokens=500)  # about 50 a second
-soundfile.write("slow-piano.wav", sound[0].numpy().T, base.config.audio_encoder.sampling_rate)
+prompt = AutoTokenizer.from_pretrained(base_model)(["{prompt}"], return_tensors="pt")
+sound = model.generate({sampling}
+soundfile.write("{file}", sound[0].numpy().T, base.config.audio_encoder.sampling_rate)
 ```"""
 LOAD_MERGED = """\
 ```python
@@ -61,9 +61,9 @@ from transformers import AutoTokenizer, MusicgenForConditionalGeneration
 
 model = MusicgenForConditionalGeneration.from_pretrained("this/folder")
 
-prompt = AutoTokenizer.from_pretrained("this/folder")(["slow piano in a minor key"], return_tensors="pt")
-sound = model.generate(**prompt, do_sample=True, guidance_scale=3, max_new_tokens=500)  # about 50 a second
-soundfile.write("slow-piano.wav", sound[0].numpy().T, model.config.audio_encoder.sampling_rate)
+prompt = AutoTokenizer.from_pretrained("this/folder")(["{prompt}"], return_tensors="pt")
+sound = model.generate({sampling}
+soundfile.write("{file}", sound[0].numpy().T, model.config.audio_encoder.sampling_rate)
 ```"""
 LOAD_AUDIOCRAFT = """\
 The text encoder, `{text_encoder}`, is fetched from Hugging Face the first time.
@@ -79,6 +79,22 @@ sound = model.generate(["slow piano in a minor key"])
 soundfile.write("slow-piano.wav", sound[0].cpu().numpy().T, model.sample_rate)
 ```"""
 LOAD = {Format.PEFT: LOAD_PEFT, Format.MERGED: LOAD_MERGED, Format.AUDIOCRAFT: LOAD_AUDIOCRAFT}
+
+OF_ANY = {
+    "where": "`base_model` is a Hugging Face id, or the path of a folder.",
+    "base_model": 'base_model = "{base}"',
+    "prompt": "slow piano in a minor key",
+    "sampling": "**prompt, do_sample=True, guidance_scale=3, max_new_tokens=500)  # about 50 a second",
+    "file": "slow-piano.wav",
+}
+# It is on no hub, knows few words, and is sampled well as its generation_config.json says.
+OF_PACKAGED = {
+    "where": "`{base}` is a folder that comes with Tunesmith.",
+    "base_model": "from trainer_node.packaged_model import FOLDER as base_model",
+    "prompt": "fast high major scale, square",
+    "sampling": "**prompt)",
+    "file": "scale.wav",
+}
 
 LICENCE_KNOWN = """\
 The weights of the base model are under `{licence}`. What is trained on them is made of them, so it is under that
@@ -123,7 +139,7 @@ class Card:
 
     def text(self, form: Format) -> str:
         """The whole card."""
-        facts = {"base": self.base_model, "text_encoder": self.text_encoder}
+        facts = {"base": self.base_model}
         title = "A MusicGen adapter" if form is Format.PEFT else "A MusicGen model"
         parts = [
             self._head(form),
@@ -131,7 +147,7 @@ class Card:
             WHAT[form].format(**facts) + ".",
             self._training(),
             "## How to load it",
-            LOAD[form].format(**facts),
+            _how_to_load(form, base=self.base_model, text_encoder=self.text_encoder),
             "## Licence",
             self._licence(),
         ]
@@ -148,7 +164,7 @@ class Card:
             "library_name": LIBRARY[form],
             "tags": ["musicgen", "lora", "text-to-audio"],
         }
-        return _head(facts, self.licence)
+        return hub_head(facts, self.licence)
 
     def _training(self) -> str:
         if self.config is None:
@@ -167,13 +183,19 @@ class Card:
 
 def of_import(checkpoint: str, *, like: str, licence: str) -> str:
     """The card of a base model that was imported. licence: of `like`, empty where it is unknown."""
-    head = _head({"library_name": "transformers", "tags": ["musicgen", "text-to-audio"]}, licence)
+    head = hub_head({"library_name": "transformers", "tags": ["musicgen", "text-to-audio"]}, licence)
     known = f"What is of `{like}` is under `{licence}`." if licence else f"That of `{like}` is unknown, too."
-    return IMPORTED.format(head=head, checkpoint=checkpoint, like=like, load=LOAD_MERGED, licence=known)
+    return IMPORTED.format(head=head, checkpoint=checkpoint, like=like, load=_how_to_load(Format.MERGED), licence=known)
 
 
-def _head(facts: dict[str, Any], licence: str) -> str:
-    """The YAML that the Hugging Face hub reads."""
+def _how_to_load(form: Format, *, base: str = "", text_encoder: str = "") -> str:
+    example = OF_PACKAGED if base == packaged_model.NAME else OF_ANY
+    facts = {name: said.format(base=base) for name, said in example.items()}
+    return LOAD[form].format(text_encoder=text_encoder, **facts)
+
+
+def hub_head(facts: dict[str, Any], licence: str) -> str:
+    """The YAML that the Hugging Face hub reads, at the beginning of a card. licence: empty where it is unknown."""
     named = {**facts, "pipeline_tag": "text-to-audio", **({"license": licence} if licence else {})}
     return f"---\n{yaml.safe_dump(named, sort_keys=False)}---"
 
