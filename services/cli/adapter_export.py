@@ -50,7 +50,7 @@ LINEAGE = (
     "--base-model",
     default="",
     metavar="DIR|HF_ID",
-    help="What the adapter was trained on; by its name in ./models or on Hugging Face where not given.",
+    help="What the adapter was trained on; found by the name that the adapter has for it where not given.",
 )
 @click.option(
     "--text-encoder",

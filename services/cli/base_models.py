@@ -1,10 +1,12 @@
-"""How a base model is named on the command line: a folder, a name in ./models, or a Hugging Face id."""
+"""How a base model is named on the command line: a folder, a name in ./models, or an id, Hugging Face's or our own."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import click
+
+from trainer_node.packaged_model import NAME
 
 MODELS_DIR = Path("models")
 
@@ -17,5 +19,5 @@ def models_dir_and_name(text: str, *, option: str = "--base-model") -> tuple[Pat
     if folder.is_dir():
         return folder.resolve().parent, folder.resolve().name
     if text[0] in "/.~" or text.count("/") > 1:
-        raise click.UsageError(f"{option} {text}: no such folder; make one with `tunesmith model make-tiny`")
+        raise click.UsageError(f"{option} {text}: no such folder; {NAME} comes with Tunesmith, and needs none")
     return MODELS_DIR, text

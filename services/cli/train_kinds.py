@@ -25,7 +25,9 @@ _OPTIONS = (
         help="JSONL or CSV with audio, prompt and rating, or with comparisons; audio paths are relative to it.",
     ),
     click.option(
-        "--base-model", metavar="DIR|HF_ID", help="Folder, or Hugging Face id such as facebook/musicgen-small."
+        "--base-model",
+        metavar="DIR|HF_ID",
+        help="Folder, Hugging Face id such as facebook/musicgen-small, or tunesmith/micro, which comes with Tunesmith.",
     ),
     click.option(
         "--output",
