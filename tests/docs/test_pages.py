@@ -51,11 +51,13 @@ ELSEWHERE = {
     "docs/how-to/evaluate-an-adapter.md": "needs an adapter of the reader's; tests/cli evaluates some",
     "docs/how-to/resume-a-run.md": "needs a run that was lost; tests/contract and tests/system resume some",
     "docs/how-to/run-the-services.md": "needs root and systemd; tests/rules/test_deploy.py checks the units",
+    "docs/how-to/train-the-micro-model.md": "trains for half an hour; tests/cli/test_train_micro.py takes fewer steps",
     "docs/how-to/train-musicgen-on-a-gpu.md": "needs a GPU and the real weights",
     "docs/how-to/use-grpcurl.md": "tests/clients/test_recipes.py runs it",
     "docs/how-to/use-your-own-postgres.md": "needs a Postgres of the reader's",
     "docs/troubleshooting/memory.md": "shows a command for an experiment of the reader's that failed",
     "docs/tutorials/01-first-adapter.md": "tests/cli/test_demo.py runs the same way",
+    "trainer_node/engines/micro/model/README.md": "tests/micro/test_card.py runs the block of such a card",
 }
 
 

@@ -102,7 +102,7 @@ def write(folder: Path, measured: Measured) -> None:
     """Write README.md, what was measured into made.json, and then the manifest, which stands for a whole folder."""
     made = json.loads((folder / MADE).read_text(encoding="utf-8")) | {"measured": asdict(measured)}
     replace_file(folder / MADE, (json.dumps(made, indent=2) + "\n").encode())
-    replace_file(folder / model_card.FILE, text(made, measured, _sizes(folder / WEIGHTS)).encode())
+    replace_file(folder / model_card.FILE, of_folder(folder).encode())
     replace_file(folder / SUMS, manifest(folder).encode())
 
 
@@ -112,8 +112,10 @@ def manifest(folder: Path) -> str:
     return "".join(f"{file_digest(folder / name)}  {name}\n" for name in names if name != SUMS)
 
 
-def text(made: Mapping[str, Any], measured: Measured, sizes: Mapping[str, int]) -> str:
-    """The whole card. made: what made.json holds; sizes: how many numbers each part has."""
+def of_folder(folder: Path) -> str:
+    """The whole card, of what made.json tells and of the weights."""
+    made = json.loads((folder / MADE).read_text(encoding="utf-8"))
+    measured, sizes = Measured.of(made["measured"]), _sizes(folder / WEIGHTS)
     facts = {"library_name": "transformers", "tags": ["musicgen", "text-to-audio"]}
     clips = measured.seen.clips
     return TEXT.format(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,12 @@ class Measured:
     seen: Obedience
     held_out: Obedience
     guided: Obedience
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Measured:
+        """What `dataclasses.asdict` made of one."""
+        kinds = {name: Obedience(**found) for name, found in stored.items() if name != "seed"}
+        return cls(seed=stored["seed"], **kinds)
 
     def rows(self) -> list[tuple[str, Obedience]]:
         """All of them with what they are of, for people."""
