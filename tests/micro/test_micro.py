@@ -17,6 +17,7 @@ from trainer_node.engines.micro import assembly, codec, decoder, hearing, quanti
 from trainer_node.engines.micro.spectral import reconstruction_loss
 from trainer_node.engines.musicgen.codes import IGNORE
 from trainer_node.engines.musicgen.family import load_base
+from trainer_node.engines.musicgen.sampling import Wanted, play
 from trainer_node.tunes.listener import Heard
 from trainer_node.tunes.world import FRAMES, VALUES, held_out
 
@@ -76,15 +77,15 @@ def test_the_same_recipe_gives_the_same_bytes_and_goes_on_after_the_codec(folder
 def test_the_codes_that_are_kept_are_those_that_are_heard(folder: Path) -> None:
     base = load_base(folder, name="micro")
 
-    first, again = (
-        hearing.play(base.model, base.tokenizer, ["fast high scale", "slow tune"], seed=5) for _ in range(2)
-    )
+    wanted = [Wanted(prompt, 5) for prompt in ("fast high scale", "slow tune")]
+    first, again = (play(base.model, base, wanted, hearing.AS_THE_MODEL, lambda: False) for _ in range(2))
 
-    decoded_BN = codec.decode(base.model.audio_encoder, torch.stack([clip.codes_KT.long() for clip in first]))
-    assert all(np.array_equal(one.sound_N, other.sound_N) for one, other in zip(first, again, strict=True))
-    assert first[0].codes_KT.shape == (codec.LEVELS, FRAMES)
+    codes_BKT = torch.from_numpy(np.stack([clip.codes_KT for clip in first])).long()
+    decoded_BN = codec.decode(base.model.audio_encoder, codes_BKT)
+    assert all(np.array_equal(one.sound_CN, other.sound_CN) for one, other in zip(first, again, strict=True))
+    assert codes_BKT.shape[1:] == (codec.LEVELS, FRAMES)
     for clip, sound_N in zip(first, decoded_BN, strict=True):
-        assert np.allclose(clip.sound_N, sound_N.numpy(), atol=1e-5)
+        assert np.allclose(clip.sound_CN[0], sound_N.numpy(), atol=1e-5)
 
 
 def test_obedience_counts_what_was_asked_for_and_nothing_else() -> None:
@@ -101,7 +102,7 @@ def test_true_tunes_are_heard_and_what_a_model_plays_that_has_learnt_nothing_is_
     base = load_base(folder, name="micro")
 
     true, after = hearing.codec_obedience(base.model, clips=6, seed=1)
-    played = hearing.model_obedience(base.model, base.tokenizer, held_out()[:3], seed=1)
+    played = hearing.model_obedience(base, held_out()[:3], seed=1)
 
     assert (true.clips, after.clips, played.clips) == (6, 6, 3)
     assert true.whole == 1 and set(true.shares) == set(played.shares) == set(VALUES)

@@ -43,7 +43,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
 @pytest.fixture(scope="module")
 def measured(base: BaseModel) -> Measured:
     """What is heard of it, which takes about a minute."""
-    return measuring.measure(base.model, base.tokenizer, lambda *_: None, clips=CLIPS, seed=SEED)
+    return measuring.measure(base, lambda *_: None, clips=CLIPS, seed=SEED)
 
 
 def test_its_files_are_those_of_the_manifest_and_small() -> None:

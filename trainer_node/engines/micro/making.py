@@ -12,7 +12,7 @@ from trainer_node.engines.micro import card, measuring
 from trainer_node.engines.micro.codec import Tell
 from trainer_node.engines.micro.measuring import Measured
 from trainer_node.engines.micro.recipe import Recipe, is_made, train_micro
-from trainer_node.engines.musicgen import family, model_folder
+from trainer_node.engines.musicgen import family, quiet
 
 
 def make_micro(folder: Path, recipe: Recipe, tell: Tell, *, threads: int = 1, clips: int = measuring.CLIPS) -> Measured:
@@ -21,7 +21,7 @@ def make_micro(folder: Path, recipe: Recipe, tell: Tell, *, threads: int = 1, cl
     clips: how many are heard for each number of the card.
     """
     if not is_made(folder, recipe, threads=threads):
-        with model_folder.quiet():
+        with quiet.quietly():
             train_micro(folder, recipe, tell, threads=threads)
     return describe(folder, tell, threads=threads, clips=clips)
 
@@ -33,9 +33,9 @@ def steps(recipe: Recipe) -> dict[str, int]:
 
 def describe(folder: Path, tell: Tell, *, threads: int = 1, clips: int = measuring.CLIPS) -> Measured:
     """Measure a trained model as it was written, and write its card and manifest; files beside it are kept."""
-    with model_folder.quiet(), _threads(threads):
+    with quiet.quietly(), _threads(threads):
         base = family.load_base(folder, name=folder.name)
-        measured = measuring.measure(base.model, base.tokenizer, tell, clips=clips)
+        measured = measuring.measure(base, tell, clips=clips)
     card.write(folder, measured)
     return measured
 

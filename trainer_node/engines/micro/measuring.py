@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from trainer_node.engines.micro import hearing
 from trainer_node.engines.micro.codec import Tell
-from trainer_node.engines.micro.hearing import Obedience, Sampling
+from trainer_node.engines.micro.hearing import AS_THE_MODEL, Obedience
+from trainer_node.engines.musicgen.family import BaseModel
+from trainer_node.engines.musicgen.sampling import Sampling
 from trainer_node.tunes.world import combinations, held_out
 
 PHASE = "measure"
@@ -54,18 +56,18 @@ class Measured:
         ]
 
 
-def measure(model: Any, tokenizer: Any, tell: Tell, *, clips: int = CLIPS, seed: int = SEED) -> Measured:
+def measure(base: BaseModel, tell: Tell, *, clips: int = CLIPS, seed: int = SEED) -> Measured:
     """Hear `clips` clips of each kind; sampled as the model is where nothing else is said. Takes a minute for 96."""
     kept_out = held_out()
     shown = [attributes for attributes in combinations() if attributes not in kept_out]
 
-    def played(step: int, choice: Sequence[dict[str, str]], sampling: Sampling | None = None) -> Obedience:
+    def played(step: int, choice: Sequence[dict[str, str]], sampling: Sampling = AS_THE_MODEL) -> Obedience:
         wanted = chosen(choice, clips, seed)
-        found = hearing.model_obedience(model, tokenizer, wanted, seed=seed, sampling=sampling)
+        found = hearing.model_obedience(base, wanted, seed=seed, sampling=sampling)
         tell(PHASE, step, STEPS, math.nan)
         return found
 
-    true, codec = hearing.codec_obedience(model, clips=clips, seed=seed)
+    true, codec = hearing.codec_obedience(base.model, clips=clips, seed=seed)
     tell(PHASE, 1, STEPS, math.nan)
     return Measured(
         seed,
@@ -73,7 +75,7 @@ def measure(model: Any, tokenizer: Any, tell: Tell, *, clips: int = CLIPS, seed:
         codec,
         seen=played(2, shown),
         held_out=played(3, kept_out),
-        guided=played(4, shown, Sampling(guidance_scale=GUIDANCE)),
+        guided=played(4, shown, replace(AS_THE_MODEL, guidance_scale=GUIDANCE)),
     )
 
 

@@ -17,7 +17,7 @@ from peft import PeftConfig, PeftModel
 from safetensors import SafetensorError
 
 from trainer_node import peft_folder, preflight, report
-from trainer_node.engines.musicgen import adapter_files, family, model_folder
+from trainer_node.engines.musicgen import adapter_files, family, model_folder, quiet
 from trainer_node.engines.musicgen.family import BaseModel
 from trainer_node.engines.musicgen.interop import writing
 from trainer_node.engines.musicgen.interop.errors import BaseModelMismatch, ExportRefused
@@ -80,7 +80,7 @@ def export(
     base_model: see preflight.find_base_model; the adapter's own where it is empty. text_encoder: the name by which
     audiocraft fetches T5, where it cannot be told. Raises BaseModelUnavailable, BaseModelMismatch, ExportRefused.
     """
-    with model_folder.quiet(), model_folder.written_whole(folder) as beside:
+    with quiet.quietly(), model_folder.written_whole(folder) as beside:
         if form is Format.PEFT:
             source = _source(adapter, models_dir, base_model)
             for path in [path for path in adapter.folder.iterdir() if path.is_file()]:  # `beside` may lie there, too

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainer_node import preflight
-from trainer_node.engines.musicgen import model_card, model_folder
+from trainer_node.engines.musicgen import model_card, model_folder, quiet
 from trainer_node.engines.musicgen.interop import reading
 
 
@@ -14,7 +14,7 @@ def import_checkpoint(checkpoint: Path, folder: Path, *, like: str, models_dir: 
 
     Returns the name of the model whose T5, EnCodec and tokenizer it got.
     """
-    with model_folder.quiet(), model_folder.written_whole(folder) as beside:
+    with quiet.quietly(), model_folder.written_whole(folder) as beside:
         base, like = reading.read(checkpoint, like=like, models_dir=models_dir)
         model_folder.write(base, beside)
         licence = model_card.licence_of(like, preflight.find_base_model(models_dir, like))

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import shutil
 import uuid
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from transformers import EncodecFeatureExtractor, MusicgenProcessor
-from transformers.utils import logging
 
 from trainer_node.engines.musicgen.family import BaseModel
 
@@ -43,19 +41,3 @@ def written_whole(folder: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Leave standard error to what a user can act on: transformers draws bars and warns of its own configurations."""
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|torch)\b")
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
