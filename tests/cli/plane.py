@@ -317,6 +317,13 @@ class FakePlane:
         self.state.blobs[digest] = data
         return digest
 
+    def add_clip(self, run_id: str, prompt: str, data: bytes, *, seed: int = 7, **fields: Any) -> run_pb2.Preview:
+        """Store a clip that a run has generated."""
+        file = blob_pb2.File(path="clip.wav", digest=self.add_blob(data), size_bytes=len(data))
+        clip = run_pb2.Preview(run_id=run_id, prompt=prompt, seed=seed, file=file, **{"attempt": 1, **fields})
+        self.state.previews.append(clip)
+        return clip
+
     def add_adapter(self, version: int = 1, name: str = "piano", **files: bytes) -> adapter_pb2.Adapter:
         """Store an adapter with files whose names have `_` for their dot."""
         adapter = adapter_pb2.Adapter(adapter_id=id_of("adp", version), name=name, version=version, base_model="tiny")

@@ -53,8 +53,19 @@ class Datasets(dataset_pb2_grpc.DatasetServiceServicer):
         there = {(sample.prompt, sample.audio_digest) for sample in known}
         new = {(sample.prompt, sample.audio_digest): sample for sample in reversed(request.samples)}
         added = [sample for key, sample in reversed(new.items()) if key not in there]
-        known += added
+        for sample in added:
+            kept = dataset_pb2.Sample()
+            kept.CopyFrom(sample)
+            kept.sample_id = id_of("smp", sum(map(len, self.state.samples.values())) + 1)
+            known.append(kept)
         return dataset_pb2.AddSamplesResponse(added_count=len(added), duplicate_count=len(request.samples) - len(added))
+
+    def ListSamples(self, request: Any, context: Any) -> Any:
+        """Those of a data set; of versions, the fake keeps none."""
+        page = cursor(request)
+        rest = [one for one in self._samples(request.dataset_id) if one.sample_id > (page.after or "")]
+        found, token = page.cut(rest[: page.limit], lambda one: one, lambda one: one.sample_id)
+        return dataset_pb2.ListSamplesResponse(samples=found, next_page_token=token)
 
     def AddComparisons(self, request: Any, context: Any) -> Any:
         self.state.requests.append(request)

@@ -13,10 +13,9 @@ from tests.contract import clips, language_models
 from tests.support.control_plane import Plane
 from tests.support.fakes import InMemoryBlobs
 from tests.support.telemetry_load import end_run, logs_event, make_job, metrics_event
-from tunesmith.v1 import (
-    experiment_pb2,
-)
+from tunesmith.v1 import blob_pb2, experiment_pb2, job_event_pb2
 
+CLIP = b"a clip"
 FILES = {"config.json": b"{}", "empty.txt": b"", "model.safetensors": b"weights!"}
 
 
@@ -28,6 +27,10 @@ class Setting(Protocol):
     async def experiment(self, dataset_id: str = "") -> str: ...
     async def run(self, experiment_id: str = "", *, lines: Sequence[str] = (), losses: Sequence[float] = ()) -> str:
         """A run that trains and has told this."""
+        ...
+
+    async def run_with_clips(self, *prompts: str) -> str:
+        """A run that trains and has generated a clip, the bytes of CLIP, for each prompt."""
         ...
 
     async def end(self, run_id: str) -> None:
@@ -75,6 +78,19 @@ class RealSetting:
                 await conn.execute(moved, [experiment_id, job.run_id])
         return job.run_id
 
+    async def run_with_clips(self, *prompts: str) -> str:
+        job, blobs = await make_job(self.plane.db), InMemoryBlobs()
+        file = blob_pb2.File(path="clip.wav", digest=await blobs.put_bytes(CLIP), size_bytes=len(CLIP))
+        told = [
+            job_event_pb2.JobEvent(
+                seq=place + 1,
+                preview_saved={"prompt_index": place, "prompt": prompt, "seed": 7, "duration_s": 2, "file": file},
+            )
+            for place, prompt in enumerate(prompts)
+        ]
+        await apply_events(self.plane.db, blobs, job, told, lease_s=15)
+        return job.run_id
+
     async def end(self, run_id: str) -> None:
         await end_run(self.plane.db, run_id)
         self.plane.db.hub.wake(run_topic(run_id))
@@ -110,6 +126,12 @@ class FakeSetting:
         run_id = id_of("run", len(self.fake.state.runs) + 1)
         self.fake.state.log_lines, self.fake.state.losses = list(lines), list(losses)
         self.fake.add_run("RUNNING", run_id, experiment_id=experiment_id)
+        return run_id
+
+    async def run_with_clips(self, *prompts: str) -> str:
+        run_id = await self.run()
+        for place, prompt in enumerate(prompts):
+            self.fake.add_clip(run_id, prompt, CLIP, prompt_index=place, duration_s=2)
         return run_id
 
     async def end(self, run_id: str) -> None:

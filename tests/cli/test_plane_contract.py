@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import grpc
 import pytest
 
-from tests.cli.plane_settings import FILES, Setting
+from tests.cli.plane_settings import CLIP, FILES, Setting
 from tests.support.control_plane import small_spec
 from tests.support.edge import Refusal, refusal
 from tunesmith.v1 import (
@@ -71,6 +71,7 @@ async def test_what_nobody_has_is_not_found_by_any_call(runs, telemetry, adapter
     calls = {
         runs.GetRun(run_pb2.GetRunRequest(run_id=run_id)): "RUN_NOT_FOUND",
         runs.WatchRun(run_pb2.WatchRunRequest(run_id=run_id)): "RUN_NOT_FOUND",
+        runs.ListPreviews(run_pb2.ListPreviewsRequest(run_id=run_id)): "RUN_NOT_FOUND",
         telemetry.QueryLogs(telemetry_pb2.QueryLogsRequest(run_id=run_id)): "RUN_NOT_FOUND",
         telemetry.WatchLogs(telemetry_pb2.WatchLogsRequest(run_id=run_id)): "RUN_NOT_FOUND",
         telemetry.QueryMetrics(telemetry_pb2.QueryMetricsRequest(run_id=run_id)): "RUN_NOT_FOUND",
@@ -250,6 +251,23 @@ async def test_curves_say_whether_they_are_complete_and_why_there_is_none(settin
     assert (none.empty_reason, list(none.series)) == (telemetry_pb2.EMPTY_REASON_NO_METRICS_RECORDED, [])
     assert (other.empty_reason, list(other.series)) == (telemetry_pb2.EMPTY_REASON_NO_MATCH, [])
     assert (running.complete, (await query(run_id)).complete) == (False, True)
+
+
+async def test_previews_are_those_of_the_run_by_pages(setting, runs):
+    run_id, other = await setting.run_with_clips("c", "a", "b"), await setting.run_with_clips("d")
+
+    async def page(run_id: str, **fields: object) -> run_pb2.ListPreviewsResponse:
+        return await runs.ListPreviews(run_pb2.ListPreviewsRequest(run_id=run_id, **fields))
+
+    whole, first = await page(run_id), await page(run_id, page_size=2)
+    second = await page(run_id, page_size=2, page_token=first.next_page_token)
+    told = [(one.run_id, one.attempt, one.prompt_index, one.prompt, one.seed) for one in whole.previews]
+
+    assert told == [(run_id, 1, place, prompt, 7) for place, prompt in enumerate("cab")]
+    assert [*first.previews, *second.previews] == list(whole.previews)
+    assert first.next_page_token and not second.next_page_token
+    assert {one.file.digest for one in whole.previews} == {hashlib.sha256(CLIP).hexdigest()}
+    assert [one.prompt for one in (await page(other)).previews] == ["d"]
 
 
 async def test_an_upload_that_was_cut_goes_on_where_it_stopped_and_is_stored_once(blobs, upload):

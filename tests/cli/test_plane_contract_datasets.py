@@ -54,6 +54,7 @@ async def test_what_nobody_has_is_not_found_by_any_call(datasets):
     one = comparison("a", ("1" * 64, 1), ("2" * 64, 2))
     calls = {
         datasets.GetDataset(dataset_pb2.GetDatasetRequest(dataset_id=dataset_id)): "DATASET_NOT_FOUND",
+        datasets.ListSamples(dataset_pb2.ListSamplesRequest(dataset_id=dataset_id)): "DATASET_NOT_FOUND",
         datasets.ListComparisons(dataset_pb2.ListComparisonsRequest(dataset_id=dataset_id)): "DATASET_NOT_FOUND",
         datasets.AddComparisons(
             dataset_pb2.AddComparisonsRequest(dataset_id=dataset_id, comparisons=[one])
@@ -88,6 +89,26 @@ async def test_samples_and_comparisons_are_added_once_and_counted(datasets, song
     assert (first.added_count, first.duplicate_count) == (2, 1)
     assert (second.added_count, second.duplicate_count) == (0, 3)
     assert (counted.sample_count, counted.comparison_count) == (2, 2)
+
+
+async def test_samples_are_given_back_in_the_order_added_by_pages(datasets, songs):
+    dataset_id, (one, two) = await songs(("c", 5), ("a", 1))
+    tags = {"rater": "ann", "seed": "7"}
+    later = dataset_pb2.Sample(prompt="b", audio_digest=one, rating=2.5, tags=tags)
+    await datasets.AddSamples(dataset_pb2.AddSamplesRequest(dataset_id=dataset_id, samples=[later]))
+
+    async def page(**fields: object) -> dataset_pb2.ListSamplesResponse:
+        return await datasets.ListSamples(dataset_pb2.ListSamplesRequest(dataset_id=dataset_id, **fields))
+
+    whole, first = await page(), await page(page_size=2)
+    second = await page(page_size=2, page_token=first.next_page_token)
+
+    listed = [(sample.prompt, sample.audio_digest, sample.rating) for sample in whole.samples]
+    assert listed == [("c", one, 5), ("a", two, 1), ("b", one, 2.5)]
+    assert [*first.samples, *second.samples] == list(whole.samples)
+    assert not second.next_page_token
+    assert whole.samples[2].tags == tags
+    assert len({sample.sample_id for sample in whole.samples} - {""}) == 3
 
 
 async def test_comparisons_are_given_back_best_first_in_the_order_added_by_pages(datasets, songs):
