@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from services.cli import lm_settings
+from services.cli.cache import cache_folder
 from services.cli.exit_codes import ExitCode, exit_code_of
 from services.cli.lm_output import OutputInUse, Target, target
 from services.cli.lm_settings import Layer
@@ -100,18 +101,13 @@ def _plan(where: Target, layer: Layer, spec: JobSpec) -> Plan:
     return Plan(
         job=trainer_pb2.Job(spec=spec, attempt=1),
         output_dir=where.folder,
-        cache_dir=layer.own.get("cache_dir", _cache_dir()),
+        cache_dir=layer.own.get("cache_dir", cache_folder("texts")),
         corpus_paths=[Path(path) for path in layer.own.get("corpus_path", ())],
         may_fall_back="corpus_source" not in layer.where,
         resume_dir=latest(where.folder / layout.CHECKPOINTS) if where.resumes else None,
         restart=where.restarts,
         threads=layer.own.get("threads"),
     )
-
-
-def _cache_dir() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "tunesmith" / "texts"
 
 
 @contextmanager
