@@ -50,11 +50,12 @@ COMPARISON_COLUMNS = (
     cls=LazyGroup,
     members={
         "import": ("services.cli.dataset_import:import_", "Check, upload and add the rows of a JSONL or CSV file."),
+        "rate": ("services.cli.dataset_rate:rate", "Rate clips that runs have generated, by ear or by a listener."),
         "version": ("services.cli.dataset_version:version", "Freeze clips, pairs or ranked lists of a data set."),
     },
 )
 def dataset() -> None:
-    """Import rated and compared clips and freeze versions of them. A data set is named by id, prefix or name."""
+    """Import or rate clips and freeze versions of them. A data set is named by id, prefix or name."""
 
 
 @dataset.command()

@@ -18,7 +18,7 @@ MEMBERS = {
     "demo": ("services.cli.demo:demo", "Train, watch and listen: the whole path on demo data, in three minutes."),
     "up": ("services.cli.up:up", "Run everything on this machine: Postgres, control plane, one trainer node."),
     "experiment": ("services.cli.experiment:experiment", "Group runs: a question, its data, its settings."),
-    "dataset": ("services.cli.dataset:dataset", "Import rated and compared clips and freeze versions of them."),
+    "dataset": ("services.cli.dataset:dataset", "Import or rate clips and freeze versions of them."),
     "run": ("services.cli.run:run", "Submit, watch, cancel and resume trainings."),
     "adapter": ("services.cli.adapter:adapter", "List, label and pull what runs have trained."),
     "node": ("services.cli.node:node", "Run a trainer node, or list those that are there."),

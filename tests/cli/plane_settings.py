@@ -29,8 +29,8 @@ class Setting(Protocol):
         """A run that trains and has told this."""
         ...
 
-    async def run_with_clips(self, *prompts: str) -> str:
-        """A run that trains and has generated a clip, the bytes of CLIP, for each prompt."""
+    async def run_with_clips(self, *prompts: str, clip: bytes = CLIP) -> str:
+        """A run that trains and has generated the same clip for each prompt."""
         ...
 
     async def end(self, run_id: str) -> None:
@@ -78,9 +78,9 @@ class RealSetting:
                 await conn.execute(moved, [experiment_id, job.run_id])
         return job.run_id
 
-    async def run_with_clips(self, *prompts: str) -> str:
-        job, blobs = await make_job(self.plane.db), InMemoryBlobs()
-        file = blob_pb2.File(path="clip.wav", digest=await blobs.put_bytes(CLIP), size_bytes=len(CLIP))
+    async def run_with_clips(self, *prompts: str, clip: bytes = CLIP) -> str:
+        job, blobs = await make_job(self.plane.db), self.plane.blobs
+        file = blob_pb2.File(path="clip.wav", digest=await blobs.put_bytes(clip), size_bytes=len(clip))
         told = [
             job_event_pb2.JobEvent(
                 seq=place + 1,
@@ -128,10 +128,10 @@ class FakeSetting:
         self.fake.add_run("RUNNING", run_id, experiment_id=experiment_id)
         return run_id
 
-    async def run_with_clips(self, *prompts: str) -> str:
+    async def run_with_clips(self, *prompts: str, clip: bytes = CLIP) -> str:
         run_id = await self.run()
         for place, prompt in enumerate(prompts):
-            self.fake.add_clip(run_id, prompt, CLIP, prompt_index=place, duration_s=2)
+            self.fake.add_clip(run_id, prompt, clip, prompt_index=place, duration_s=2)
         return run_id
 
     async def end(self, run_id: str) -> None:

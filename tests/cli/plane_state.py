@@ -129,6 +129,7 @@ class State:
     models: list[model_pb2.Model] = field(default_factory=list)
     previews: list[run_pb2.Preview] = field(default_factory=list)
     blobs: dict[str, bytes] = field(default_factory=dict)
+    chunk_bytes: int = 4  # of a download
     partial: dict[str, bytearray] = field(default_factory=dict)
     log_lines: list[str] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
