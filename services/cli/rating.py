@@ -47,10 +47,12 @@ class Ratings:
 
 
 class Way(Protocol):
-    """A way to rate. name: of the rater, where the command names none."""
+    """A way to rate."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Of the rater, where the command names none."""
+        ...
 
     def rate(self, clips: Sequence[Clip], ratings: Ratings, *, before: int) -> None:
         """Rate the clips one after the other. before: how many were rated earlier."""

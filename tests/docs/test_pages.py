@@ -39,6 +39,7 @@ PAGES = (
     Page("docs/how-to/from-ratings-to-pairs.md"),
     Page("docs/how-to/generate-clips.md"),
     Page("docs/how-to/import-ratings.md", clips=("clips/night.wav", "clips/rain.mp3")),
+    Page("docs/how-to/rate-clips.md"),
     Page("docs/how-to/train-a-language-model.md"),
     Page("docs/how-to/train-from-preferences.md"),
     Page("docs/how-to/train-without-a-control-plane.md"),
