@@ -255,11 +255,7 @@ class Blobs(blob_pb2_grpc.BlobServiceServicer):
         cut = self.state.cut_after("download")
         whole = self.state.blob(request.digest, request.offset)
         self.state.requests.append(request)
-<<<<<<< HEAD
-        size = max(4, len(whole) // 1_000)  # small, to be cut anywhere, but no clip takes for ever
-=======
-        size = self.state.chunk_bytes
->>>>>>> f8bb0bd (Rate generated clips into a data set, by ear or by a listener)
+        size = max(self.state.chunk_bytes, len(whole) // 1_000)  # small, to be cut anywhere, but no clip takes for ever
         for number, offset in enumerate(range(request.offset, len(whole), size)):
             if number == cut:
                 refuse(context, Gone("going down"))
