@@ -10,10 +10,10 @@ import click
 
 from services.cli.commands import ClientCommand, session_of
 from services.cli.completion import ADAPTERS
+from services.cli.generate_submit import read_prompts
 from services.cli.listing import limit_options, show_list
 from services.cli.output import Column
 from services.evaluation_words import difference, level, subject
-from tunesmith.errors import FieldProblem, InvalidField
 
 if TYPE_CHECKING:
     from services.cli.ears import Ears
@@ -119,7 +119,7 @@ def _ears(
 
     if bool(wish) == bool(scorer):
         raise click.UsageError("who listens? give --wish NAME=VALUE, or --scorer MODULE:FUNCTION with prompts")
-    given = [*prompts, *_lines(prompts_file)]
+    given = [*prompts, *(read_prompts(prompts_file) if prompts_file else ())]
     if scorer is None:
         if given:
             raise click.UsageError("a wish makes prompts of its own; --prompt and --prompts-file go with --scorer")
@@ -127,15 +127,6 @@ def _ears(
     if not given:
         raise click.UsageError("what is to be played for the scorer? give --prompt or --prompts-file")
     return ears.Scorer.of(scorer, given, clips=clips)
-
-
-def _lines(file: Path | None) -> list[str]:
-    """The prompts of a file, without empty lines."""
-    try:
-        text = file.read_text(encoding="utf-8") if file else ""
-    except UnicodeDecodeError as error:
-        raise InvalidField.of([FieldProblem(str(file), "is not UTF-8; save it as UTF-8")]) from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _clip_s(asked: Mapping[str, Any], ears: Ears[Any]) -> float:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from services.cli.previews import latest
+
 if TYPE_CHECKING:
     from tunesmith.v1.dataset_pb2 import Sample
     from tunesmith.v1.run_pb2 import Preview
@@ -35,13 +37,9 @@ class Clip:
 
 
 def clips_of(previews: Iterable[Preview]) -> list[Clip]:
-    """The clips among previews, each once; of what several attempts have made, that of the last one."""
-    latest: dict[tuple[str, int, int, int], Preview] = {}
-    for one in previews:
-        place = (one.run_id, one.step, one.prompt_index, one.seed)
-        if one.HasField("file") and (place not in latest or one.attempt > latest[place].attempt):
-            latest[place] = one
-    clips = (Clip(one.prompt, one.file.digest, one.run_id, one.seed) for one in latest.values())
+    """The clips among the previews of runs, each once; of what several attempts have made, that of the last one."""
+    files = (one for one in latest(previews) if one.HasField("file"))
+    clips = (Clip(one.prompt, one.file.digest, one.run_id, one.seed) for one in files)
     return list({clip.key: clip for clip in clips}.values())
 
 

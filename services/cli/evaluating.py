@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from services.cli.playing import PlayingCancelled, PlayingFailed, played, submit, waves
 from tunesmith.v1 import adapter_pb2, job_spec_pb2
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from services.cli.ears import Ears
     from services.cli.session import Session
     from tunesmith.client.client import Client
+
+H = TypeVar("H")
 
 BEFORE, AFTER = "before", "after"
 
@@ -39,13 +41,16 @@ class Evaluation:
         except KeyboardInterrupt:
             session.out.note(_left_alone(runs.values()))
             raise
-        return self._store(client, runs, measures)
+        return store(client, self.adapter, self.ears, measures, before_run_id=runs[BEFORE], after_run_id=runs[AFTER])
 
     def _submit(self, session: Session, client: Client, runs: dict[str, str]) -> None:
         """Queue a run for each side; `runs` is filled with their ids as they come."""
         count = len(self.generation.prompts) * self.generation.clips_per_prompt
         base = job_spec_pb2.PlayerSettings(base_model=self.adapter.base_model)
-        for side, player in ((BEFORE, _player(self.before) if self.before else base), (AFTER, _player(self.adapter))):
+        for side, player in (
+            (BEFORE, player_of(self.before) if self.before else base),
+            (AFTER, player_of(self.adapter)),
+        ):
             run = submit(
                 client,
                 player,
@@ -64,30 +69,44 @@ class Evaluation:
             except (PlayingFailed, PlayingCancelled):
                 session.out.note(_left_alone([runs[AFTER]] if side == BEFORE else []))
                 raise
-        heard = {
-            side: [self.ears.hear(*clip) for clip in waves(client, run_id, self.generation, side=side)]
-            for side, run_id in runs.items()
-        }
+        heard = {side: hear(client, run_id, self.ears, self.generation, side=side) for side, run_id in runs.items()}
         return self.ears.compare(heard[BEFORE], heard[AFTER])
 
-    def _store(
-        self, client: Client, runs: Mapping[str, str], measures: Iterable[adapter_pb2.Measure]
-    ) -> adapter_pb2.CreateAdapterEvaluationResponse:
-        """The runs name the request: what they have played is stored once, however often it is sent."""
-        evaluation = adapter_pb2.AdapterEvaluation(
-            adapter_id=self.adapter.adapter_id,
-            scorer=self.ears.scorer,
-            wish=self.ears.wish,
-            before_run_id=runs[BEFORE],
-            after_run_id=runs[AFTER],
-            measures=measures,
-        )
-        request_id = hashlib.sha256(" ".join((self.ears.scorer, *runs.values())).encode()).hexdigest()[:32]
-        request = adapter_pb2.CreateAdapterEvaluationRequest(evaluation=evaluation, request_id=request_id)
-        return client.adapters.CreateAdapterEvaluation(request)
+
+def hear(
+    client: Client, run_id: str, ears: Ears[H], generation: job_spec_pb2.GenerationSettings, *, side: str
+) -> list[H]:
+    """What is heard of a run's clips, by prompt and then by seed. side: of the evaluation, in words."""
+    return [ears.hear(*clip) for clip in waves(client, run_id, generation, side=side)]
 
 
-def _player(adapter: adapter_pb2.Adapter) -> job_spec_pb2.PlayerSettings:
+def store(
+    client: Client,
+    adapter: adapter_pb2.Adapter,
+    ears: Ears[Any],
+    measures: Iterable[adapter_pb2.Measure],
+    *,
+    before_run_id: str,
+    after_run_id: str,
+) -> adapter_pb2.CreateAdapterEvaluationResponse:
+    """Store what was measured. The runs name the request: what they have played is stored once, however often sent."""
+    evaluation = adapter_pb2.AdapterEvaluation(
+        adapter_id=adapter.adapter_id,
+        scorer=ears.scorer,
+        wish=ears.wish,
+        before_run_id=before_run_id,
+        after_run_id=after_run_id,
+        measures=measures,
+    )
+    named = " ".join((ears.scorer, before_run_id, after_run_id))
+    request = adapter_pb2.CreateAdapterEvaluationRequest(
+        evaluation=evaluation, request_id=hashlib.sha256(named.encode()).hexdigest()[:32]
+    )
+    return client.adapters.CreateAdapterEvaluation(request)
+
+
+def player_of(adapter: adapter_pb2.Adapter) -> job_spec_pb2.PlayerSettings:
+    """Who plays with an adapter."""
     return job_spec_pb2.PlayerSettings(base_model=adapter.base_model, adapter_id=adapter.adapter_id)
 
 

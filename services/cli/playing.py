@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
 from services.cli.attach import follow, get_run
+from services.cli.clip_audio import ClipUnusable, read_wave
 from services.cli.counting import Counting
+from services.cli.previews import latest
 from tunesmith.client.lists import read_list
-from tunesmith.client.transfer import download_blob
 from tunesmith.client.watch import watch_run
 from tunesmith.errors import TunesmithError
 from tunesmith.v1 import job_spec_pb2, run_pb2
@@ -35,12 +33,6 @@ class PlayingCancelled(TunesmithError):
     """A run that was to play clips was cancelled."""
 
     reason = "RUN_CANCELLED"
-
-
-class ClipUnusable(TunesmithError):
-    """A clip that a run should have played is not there, or is no sound."""
-
-    reason = "CLIP_UNUSABLE"
 
 
 def submit(
@@ -88,17 +80,16 @@ def waves(
     """
     clips = _clips(client, run_id, generation)
     tell = Counting(f"{side}: listening to", "clip")
-    with tempfile.TemporaryDirectory(prefix="tunesmith-") as folder:
-        for number, clip in enumerate(clips, 1):
-            tell(number, len(clips))
-            wave, rate_hz = _read(client, clip, Path(folder))
-            yield wave, rate_hz, generation.prompts[clip.prompt_index]
+    for number, clip in enumerate(clips, 1):
+        tell(number, len(clips))
+        what = f"the clip of {clip.prompt!r} with seed {clip.seed} of {run_id}"
+        yield *read_wave(client, clip.file.digest, what=what), generation.prompts[clip.prompt_index]
 
 
 def _clips(client: Client, run_id: str, generation: job_spec_pb2.GenerationSettings) -> list[run_pb2.Preview]:
     """The clip of each prompt and seed; where several attempts have played it, that of the last."""
     found = read_list(client.runs.ListPreviews, run_pb2.ListPreviewsRequest(run_id=run_id)).previews
-    newest = {(one.prompt_index, one.seed): one for one in sorted(found, key=lambda one: one.attempt)}
+    newest = {(one.prompt_index, one.seed): one for one in latest(found)}
     seeds = range(generation.seed, generation.seed + generation.clips_per_prompt)
     wanted = [(place, seed) for place in range(len(generation.prompts)) for seed in seeds]
     if missing := [one for one in wanted if one not in newest]:
@@ -106,13 +97,3 @@ def _clips(client: Client, run_id: str, generation: job_spec_pb2.GenerationSetti
         what = f"{run_id} lacks {len(missing)} of {len(wanted)} clips, first that of {generation.prompts[place]!r}"
         raise ClipUnusable(f"{what} with seed {seed}; see `tunesmith run previews {run_id}`, and evaluate again")
     return [newest[one] for one in wanted]
-
-
-def _read(client: Client, clip: run_pb2.Preview, folder: Path) -> tuple[NDArray[np.float32], int]:
-    path = download_blob(client, clip.file.digest, folder / "clip.wav")
-    try:
-        sound, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
-    except soundfile.SoundFileError as error:
-        what = f"the clip of {clip.prompt!r} with seed {clip.seed} cannot be read ({error})"
-        raise ClipUnusable(f"{what}; see `tunesmith run previews {clip.run_id}`, and evaluate again") from error
-    return sound.mean(axis=1), rate_hz

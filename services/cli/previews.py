@@ -15,8 +15,13 @@ MOST_LETTERS = 40  # of a prompt in a file's name
 
 
 def latest(previews: Iterable[Preview]) -> list[Preview]:
-    """Of each step, prompt and seed what the last attempt left. previews: as they are listed, attempts counting up."""
-    return list({(one.step, one.prompt_index, one.seed): one for one in previews}.values())
+    """Of each run, step, prompt and seed what the last attempt left, in the order given."""
+    newest: dict[tuple[str, int, int, int], Preview] = {}
+    for one in previews:
+        place = (one.run_id, one.step, one.prompt_index, one.seed)
+        if place not in newest or one.attempt > newest[place].attempt:
+            newest[place] = one
+    return list(newest.values())
 
 
 def fetch_previews(

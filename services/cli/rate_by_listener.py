@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import soundfile
-
+from services.cli.clip_audio import read_wave
 from services.cli.clips import Clip
 from services.cli.counting import Counting
 from services.cli.rating import Given, Ratings
-from trainer_node.data.refusals import AudioRefused
 from trainer_node.tunes.listener import Heard, listen
 from trainer_node.tunes.rater import DISLIKED, LIKED, UNSURE, Rater
 from tunesmith.client.client import Client
-from tunesmith.client.transfer import download_blob
 
 BATCH_CLIPS = 100
 
@@ -29,7 +24,7 @@ class ByListener:
     name: str = "listener"
 
     def rate(self, clips: Sequence[Clip], ratings: Ratings, *, before: int) -> None:
-        """Rate all clips, and store a batch at a time. Raises AudioRefused for one that is no sound."""
+        """Rate all clips, and store a batch at a time. Raises ClipUnusable for one that is no sound."""
         counting = Counting("listening to", "clip")
         for start in range(0, len(clips), BATCH_CLIPS):
             rated = []
@@ -44,11 +39,5 @@ class ByListener:
 
 
 def _heard(client: Client, clip: Clip) -> Heard:
-    with tempfile.TemporaryDirectory() as folder:
-        path = download_blob(client, clip.digest, Path(folder) / "clip.wav")
-        try:
-            wave_NC, rate_hz = soundfile.read(path, always_2d=True)
-        except soundfile.SoundFileError as error:
-            what = f"the clip of {clip.prompt!r} with seed {clip.seed} of {clip.run_id} is no sound ({error})"
-            raise AudioRefused(f"{what}; leave this run out, and generate its clips again") from error
-    return listen(wave_NC.mean(axis=1), rate_hz)
+    what = f"the clip of {clip.prompt!r} with seed {clip.seed} of {clip.run_id}"
+    return listen(*read_wave(client, clip.digest, what=what))

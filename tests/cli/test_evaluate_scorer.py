@@ -161,4 +161,4 @@ def test_a_file_of_prompts_that_is_no_text_is_refused(scored: Evaluate, tmp_path
     result = scored("def judge(*_): return {}", "--prompts-file", "prompts.txt")
 
     assert result.code == 2
-    assert "prompts.txt: is not UTF-8" in result.err
+    assert "prompts.txt cannot be read (it is not UTF-8)" in result.err

@@ -187,8 +187,8 @@ def test_a_clip_that_is_no_sound_is_told_by_its_run_and_seed(cli: Run, with_clip
 
     result = cli(*RATE, "--wish", "mode=major")
 
-    assert (result.code, sent(with_clips)) == (2, [])
-    assert "error[SAMPLE_INVALID]: the clip of 'a tune' with seed 77 of " + RUN in result.err
+    assert (result.code, sent(with_clips)) == (4, [])
+    assert f"error[CLIP_UNUSABLE]: the clip of 'a tune' with seed 77 of {RUN} is no sound" in result.err
 
 
 def test_a_run_without_clips_is_told_before_a_data_set_is_created(cli: Run, with_clips: FakePlane):
