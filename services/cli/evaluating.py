@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from services.cli.playing import PlayingCancelled, PlayingFailed, played, submit, waves
+from services.cli.playing import RunCancelled, RunFailed, played, submit, waves
 from tunesmith.v1 import adapter_pb2, job_spec_pb2
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Evaluation:
     generation: job_spec_pb2.GenerationSettings
 
     def carry_out(self, session: Session, client: Client) -> adapter_pb2.CreateAdapterEvaluationResponse:
-        """Play, hear, store. Raises PlayingFailed, PlayingCancelled, ClipUnusable, ScorerFailed, InvalidField.
+        """Play, hear, store. Raises RunFailed, RunCancelled, ClipUnusable, ScorerFailed, InvalidField.
 
         Ctrl-C leaves the runs alone, and says so.
         """
@@ -66,7 +66,7 @@ class Evaluation:
         for side, run_id in runs.items():
             try:
                 played(session, client, run_id, side=side)
-            except (PlayingFailed, PlayingCancelled):
+            except (RunFailed, RunCancelled):
                 session.out.note(_left_alone([runs[AFTER]] if side == BEFORE else []))
                 raise
         heard = {side: hear(client, run_id, self.ears, self.generation, side=side) for side, run_id in runs.items()}

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from tunesmith.client.client import Client
 
 
-class PlayingFailed(TunesmithError):
-    """A run that was to play clips has failed."""
+class RunFailed(TunesmithError):
+    """A run that was waited for has failed."""
 
     reason = "RUN_FAILED"
 
 
-class PlayingCancelled(TunesmithError):
-    """A run that was to play clips was cancelled."""
+class RunCancelled(TunesmithError):
+    """A run that was waited for was cancelled."""
 
     reason = "RUN_CANCELLED"
 
@@ -52,7 +52,7 @@ def submit(
 def played(session: Session, client: Client, run_id: str, *, side: str) -> run_pb2.Run:
     """Follow a run until it has played; on stderr, for the answer is what is heard. side: of the evaluation.
 
-    Raises PlayingFailed, PlayingCancelled.
+    Raises RunFailed, RunCancelled.
     """
     if session.out.format == "table":
         aside = replace(session, out=replace(session.out, stdout=session.out.notes))
@@ -61,14 +61,17 @@ def played(session: Session, client: Client, run_id: str, *, side: str) -> run_p
         for _ in watch_run(client, run_id, on_gap=session.gap):
             pass
         run = get_run(client, run_id)
+    require_success(run, what=f"the run that plays {side}", again="evaluate again to play anew")
+    return run
+
+
+def require_success(run: run_pb2.Run, *, what: str, again: str) -> None:
+    """Raises RunFailed, RunCancelled. what: the run in words; again: what to do where it was cancelled."""
     if run.state == run_pb2.RUN_STATE_CANCELLED:
-        raise PlayingCancelled(f"the run that plays {side}, {run_id}, was cancelled; evaluate again to play anew")
+        raise RunCancelled(f"{what}, {run.run_id}, was cancelled; {again}")
     if run.state != run_pb2.RUN_STATE_SUCCEEDED:
         why = f"{run.failure.reason}: {run.failure.message}"
-        raise PlayingFailed(
-            f"the run that plays {side}, {run_id}, failed with {why}; see `tunesmith run logs {run_id}`"
-        )
-    return run
+        raise RunFailed(f"{what}, {run.run_id}, failed with {why}; see `tunesmith run logs {run.run_id}`")
 
 
 def waves(

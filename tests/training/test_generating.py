@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -117,6 +118,25 @@ def test_draws_are_as_frequent_as_the_model_says(base: BaseModel) -> None:
     assert chi_squared < 18.5  # 4 degrees of freedom: exceeded once in a thousand times
 
 
+def test_guidance_chooses_only_among_what_is_plausible_with_the_prompt(base: BaseModel) -> None:
+    first = Sampling(length_s=1 / base.frame_rate_hz, guidance_scale=8, temperature=3, top_k=2048)
+    wanted = [Wanted(PROMPTS[0], seed) for seed in range(200)]
+
+    tokens = base.tokenizer([PROMPTS[0]], return_tensors="pt")
+    begin = torch.full((base.model.config.decoder.num_codebooks, 1), base.model.config.decoder.pad_token_id)
+    with torch.no_grad():
+        scores_V = base.model(**tokens, decoder_input_ids=begin).logits[0, -1]
+    plausible = set((scores_V >= scores_V.max() + 3 * math.log(0.2)).nonzero().flatten().tolist())
+    free, held = (
+        {int(clip.codes_KT[0, 0]) for clip in play(base.model, base, wanted, replace(first, min_p=min_p), never)}
+        for min_p in (0.0, 0.2)
+    )
+
+    assert len(plausible) > 1
+    assert held <= plausible
+    assert not free <= plausible
+
+
 def test_the_likeliest_code_is_taken_with_top_k_1(base: BaseModel) -> None:
     greedy = replace(HALF_A_SECOND, top_k=1)
 
@@ -127,12 +147,12 @@ def test_the_likeliest_code_is_taken_with_top_k_1(base: BaseModel) -> None:
 
 def test_what_is_left_open_is_as_the_model_says(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
     own = base.model.generation_config
-    for name, value in (("temperature", 0.3), ("top_k", 7), ("guidance_scale", 2.0)):
+    for name, value in (("temperature", 0.3), ("top_k", 7), ("guidance_scale", 2.0), ("min_p", 0.2)):
         monkeypatch.setattr(own, name, value)
 
     settled = HALF_A_SECOND.of(base)
 
-    assert (settled.temperature, settled.top_k, settled.guidance_scale) == (0.3, 7, 2.0)
+    assert (settled.temperature, settled.top_k, settled.guidance_scale, settled.min_p) == (0.3, 7, 2.0, 0.2)
     assert replace(HALF_A_SECOND, guidance_scale=1.0).of(base).guidance_scale == 1.0
 
 

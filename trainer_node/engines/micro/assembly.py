@@ -29,7 +29,7 @@ from trainer_node.tunes.world import FRAMES
 
 WIDTH, FEED_FORWARD, LAYERS, HEADS = 128, 384, 4, 4  # of the decoder
 TEXT_WIDTH, TEXT_LAYERS = 64, 2
-TEMPERATURE, TOP_K = 0.6, 10  # what the model is sampled with where nothing else is said
+TEMPERATURE, TOP_K, MIN_P = 0.6, 10, 0.1  # what the model is sampled with where nothing else is said
 _FILL_WORDS = ["a", "an", "the", "with", "and", "of", "in", "very", "lead", "song", "please", "key", "tempo", "style"]
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789-'"
 
@@ -79,6 +79,7 @@ def assemble(codec: EncodecModel) -> MusicgenForConditionalGeneration:
         do_sample=True,
         top_k=TOP_K,
         temperature=TEMPERATURE,
+        min_p=MIN_P,
         guidance_scale=1.0,
         max_length=FRAMES + levels,
         pad_token_id=codes,

@@ -8,14 +8,25 @@ from torch import Tensor
 _RESOLUTIONS = ((128, 48), (320, 100), (768, 240))  # window and hop in samples at 8 kHz
 _LOUDEST_NOISE = 1e-2  # what is below counts as silence, or the loss would chase hiss
 _EMPHASIS = 0.8
-_WAVE_WEIGHT, _WAVE_SCALE = 2.0, 0.06
+_WAVE_SCALE = 0.06
 
 
 def reconstruction_loss(made_BN: Tensor, true_BN: Tensor) -> Tensor:
-    """Mean distance of two batches of sounds, after pre-emphasis: upper partials are weak, and timbre is in them."""
-    made_BN, true_BN = (sound[:, 1:] - _EMPHASIS * sound[:, :-1] for sound in (made_BN, true_BN))
-    wave = (made_BN - true_BN).abs().mean() / _WAVE_SCALE
-    return _spectral_distance(made_BN, true_BN) + _WAVE_WEIGHT * wave
+    """Mean distance of two batches of sounds, half of it after pre-emphasis.
+
+    Timbre is in the upper partials, which are weak, and pitch in the lowest, which pre-emphasis makes weak: with it
+    alone, one clip in twenty got notes that nobody had played; without, high notes lost their timbre.
+    """
+    return 0.5 * _distance(made_BN, true_BN) + _distance(_emphasised(made_BN), _emphasised(true_BN))
+
+
+def _emphasised(sound_BN: Tensor) -> Tensor:
+    return sound_BN[:, 1:] - _EMPHASIS * sound_BN[:, :-1]
+
+
+def _distance(made_BN: Tensor, true_BN: Tensor) -> Tensor:
+    """Of the spectra and of the waves."""
+    return _spectral_distance(made_BN, true_BN) + (made_BN - true_BN).abs().mean() / _WAVE_SCALE
 
 
 def _spectral_distance(made_BN: Tensor, true_BN: Tensor) -> Tensor:

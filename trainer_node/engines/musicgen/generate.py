@@ -93,6 +93,7 @@ def _play_all(
         guidance_scale=generation.guidance_scale,
         temperature=generation.temperature,
         top_k=generation.top_k,
+        min_p=generation.min_p,
     ).of(player.base)
     folder = job.output_dir / "clips"
     folder.mkdir(parents=True, exist_ok=True)
