@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.training import preference_studio
 from tests.training.studio import Studio, Telemetry, Training
 from trainer_node.engines.musicgen.family import BaseModel
 from trainer_node.engines.musicgen.previews import CachedText, preview
@@ -68,6 +69,21 @@ def test_the_seed_of_the_previews_changes_them(studio: Studio) -> None:
     seeds = [digests(studio.train(samples, previews={**PREVIEWS, "preview_seed": seed})) for seed in (0, 1)]
 
     assert seeds[0][(0, 0)] != seeds[1][(0, 0)]
+
+
+@pytest.mark.parametrize(("kind", "size"), [("dpo", 2), ("ranking", 3)])
+def test_a_training_from_preferences_is_heard_as_often_and_changes_what_is_heard(
+    studio: Studio, kind: str, size: int
+) -> None:
+    compared = preference_studio.comparisons(studio, 5, size=size)
+
+    done = preference_studio.train(
+        studio, kind, compared, training={"epochs": 5, "learning_rate": 0.02}, previews=PREVIEWS
+    )
+
+    heard = digests(done)
+    assert list(heard) == [(step, prompt) for step in (0, 2, 4, 5) for prompt in (0, 1)]
+    assert all(heard[(5, prompt)] != heard[(0, prompt)] for prompt in (0, 1))
 
 
 @pytest.mark.parametrize("channels", [1, 2])
