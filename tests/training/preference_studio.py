@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
+from numpy.typing import NDArray
 
 from tests.training.studio import Blobs, Studio, Telemetry, Training
 from trainer_node.engines.musicgen.dpo import METRICS, DpoTrainer
@@ -58,13 +59,39 @@ def comparisons(
     ]
 
 
+def low_to_high(studio: Studio, count: int, *, size: int = 2) -> list[TrainingComparison]:
+    """Tones, the lower the better, of other pitches, phases and lengths each; prompts of their own.
+
+    What is learnt of some goes for all the others, which the untrained model knows nothing of.
+    """
+    drawn = np.random.default_rng(0)
+    return [
+        TrainingComparison(
+            prompt=f"{PROMPTS[i % 3]} {i}",
+            clips=tuple(_pitched(studio, i, rank, drawn) for rank in range(1, size + 1)),
+        )
+        for i in range(count)
+    ]
+
+
+def _pitched(studio: Studio, i: int, rank: int, drawn: np.random.Generator) -> TrainingClip:
+    time_n = np.arange(round((0.5, 0.3, 0.4)[(i + rank) % 3] * RATE_HZ)) / RATE_HZ
+    pitch_hz = 150 * 2.2 ** (rank - 1) * drawn.uniform(0.98, 1.02)
+    sound_n = 0.5 * np.sin(2 * np.pi * (pitch_hz * time_n + drawn.uniform()))
+    return _written(studio.folder / f"pitch-{i}-{rank}.wav", sound_n, rank)
+
+
 def clip(studio: Studio, i: int, rank: int, *, noise: float, length_s: float) -> TrainingClip:
     """Tone i with a share of noise, 0 to 1."""
     time_n = np.arange(round(length_s * RATE_HZ)) / RATE_HZ
     tone_n = np.sin(2 * np.pi * (110 + 80 * (i % 4) + i) * time_n)  # much alike, so that what is learnt goes for others
     noise_n = np.random.default_rng(100 * i + rank).uniform(-1, 1, len(time_n))
     path = studio.folder / f"tone-{i}-{noise:.2f}-{length_s}.wav"
-    soundfile.write(path, 0.6 * ((1 - noise) * tone_n + noise * noise_n), RATE_HZ)
+    return _written(path, 0.6 * ((1 - noise) * tone_n + noise * noise_n), rank)
+
+
+def _written(path: Path, sound_n: NDArray[np.float64], rank: int) -> TrainingClip:
+    soundfile.write(path, sound_n, RATE_HZ)
     return TrainingClip(audio_path=path, audio_digest=hashlib.sha256(path.read_bytes()).hexdigest(), rank=rank)
 
 

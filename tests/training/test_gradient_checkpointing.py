@@ -37,7 +37,7 @@ def test_every_layer_of_a_step_runs_twice_with_gradient_checkpointing(
 def attentions(studio: Studio, kind: str, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> int:
     """How often an attention ran that gradients go through: neither for a reference nor for an evaluation.
 
-    They are counted inside the decoder's layers, since transformers checkpoints nothing where a layer itself is patched.
+    Counted inside the decoder's layers, since transformers checkpoints nothing where a layer itself is patched.
     """
     run, count = MusicgenAttention.forward, 0
 

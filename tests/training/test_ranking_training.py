@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from typing import Any
 
-import numpy as np
 import pytest
-import soundfile
 import torch
 from peft import PeftModel
 from transformers import MusicgenForConditionalGeneration
 
 from tests.training import preference_studio
-from tests.training.preference_studio import RATE_HZ, cancelled_at, spec, stop_after_row
+from tests.training.preference_studio import cancelled_at, low_to_high, spec, stop_after_row
 from tests.training.studio import Studio, Training
 from trainer_node import preflight
 from trainer_node.engines.musicgen import examples, family
 from trainer_node.engines.musicgen.features import Features
 from trainer_node.engines.musicgen.ranking import METRICS, Ranking
-from trainer_node.training import TrainingClip, TrainingComparison
+from trainer_node.training import TrainingComparison
 
 LENGTHS = [0.2, 0.3, 0.16, 0.24, 0.12]
 LOSSES = ["RANKING_LOSS_MARGIN", "RANKING_LOSS_PLACKETT_LUCE"]
@@ -131,30 +128,10 @@ def test_a_resumed_training_is_bit_identical_to_an_uninterrupted_one(
     assert second.adapter() == whole.adapter()
 
 
-def low_to_high(studio: Studio, count: int) -> list[TrainingComparison]:
-    """Lists of three tones, the lower the better, of other pitches, phases and lengths each; prompts of their own."""
-    drawn = np.random.default_rng(0)
-    return [
-        TrainingComparison(
-            prompt=f"{preference_studio.PROMPTS[i % 3]} {i}",
-            clips=tuple(tone(studio, i, rank, drawn) for rank in (1, 2, 3)),
-        )
-        for i in range(count)
-    ]
-
-
-def tone(studio: Studio, i: int, rank: int, drawn: np.random.Generator) -> TrainingClip:
-    time_n = np.arange(round((0.5, 0.3, 0.4)[(i + rank) % 3] * RATE_HZ)) / RATE_HZ
-    pitch_hz = 150 * 2.2 ** (rank - 1) * drawn.uniform(0.98, 1.02)
-    path = studio.folder / f"pitch-{i}-{rank}.wav"
-    soundfile.write(path, 0.5 * np.sin(2 * np.pi * (pitch_hz * time_n + drawn.uniform())), RATE_HZ)
-    return TrainingClip(audio_path=path, audio_digest=hashlib.sha256(path.read_bytes()).hexdigest(), rank=rank)
-
-
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_held_out_lists_come_into_order(studio: Studio, loss: str, seed: int) -> None:
-    compared = low_to_high(studio, 12)
+    compared = low_to_high(studio, 12, size=3)
     same: dict[str, Any] = {"loss": loss, "relative_to_reference": False, "validation": {"validation_fraction": 0.25}}
 
     [before] = train(studio, compared, training={"epochs": 1, "learning_rate": 1e-12, "seed": seed}, **same).metric(
@@ -174,7 +151,7 @@ def test_held_out_lists_come_into_order(studio: Studio, loss: str, seed: int) ->
 def test_held_out_lists_move_apart_from_where_training_starts(
     studio: Studio, loss: str, undecided: float, seed: int
 ) -> None:
-    compared = low_to_high(studio, 12)
+    compared = low_to_high(studio, 12, size=3)
 
     done = train(
         studio,
