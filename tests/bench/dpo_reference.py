@@ -70,7 +70,7 @@ def _trainer(folder: Path, base: family.BaseModel, spec: job_spec_pb2.DpoSpec) -
                 checkpoints=CheckpointFolder(folder / "checkpoints", keep=1),
                 progress=Progress(),
             ),
-            prepared=Prepared(base=base, device=DEVICE, training=pairs, validation=[], identity={}),
+            prepared=Prepared(base=base, device=DEVICE, training=pairs, validation=[], identity={}, codec=""),
             model=model,
             arguments=loop.arguments(spec.training, device=DEVICE, total_steps=1, output_dir=folder / "checkpoints"),
             callbacks=[],
