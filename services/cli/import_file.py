@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from trainer_node.data.jsonl import ComparisonRow, DatasetFileInvalid, RatedRow, RowProblem, read_dataset_file
+from trainer_node.data.jsonl import ComparisonRow, RatedRow, RowProblem, read_dataset_file
 from tunesmith.v1 import dataset_pb2
 
 BATCH_ROWS = 1_000  # the most samples of one AddSamples, and comparisons of one AddComparisons
@@ -93,8 +93,6 @@ def prepare_import(
     read = read_dataset_file(path, audio_folder=audio_folder, check_audio=check_audio, on_audio=on_audio)
     digests = read.digests
     rows = tuple(PreparedRow(row, digests[row.audio_path]) for row in read.rated)
-    if problems := list(_same_sound(path, rows)):
-        raise DatasetFileInvalid(problems)
     audio_files = {digest: audio_path for audio_path, digest in digests.items()}
     return PreparedImport(
         file=path,
@@ -111,12 +109,3 @@ def _in_batches(prepared: Sequence[_Prepared], most: int) -> Iterator[tuple[_Pre
     for start in range(0, len(prepared), most):
         yield tuple(prepared[start : start + most])
 
-
-def _same_sound(path: Path, rows: tuple[PreparedRow, ...]) -> Iterator[RowProblem]:
-    """Rows of one prompt whose files differ in name only; the server would drop the rating of the second."""
-    first: dict[tuple[str, str], int] = {}
-    for prepared in rows:
-        line = first.setdefault((prepared.digest, prepared.row.prompt), prepared.row.line)
-        if line != prepared.row.line:
-            what = f"the same sound and prompt as line {line}, under another file name; remove one of them"
-            yield RowProblem(str(path), prepared.row.line, what)

@@ -164,6 +164,15 @@ def test_the_same_clip_and_prompt_twice_is_told_with_the_first_line(folder):
     assert told == ["rated.jsonl:3: the same clip and prompt as line 1; remove one of them"]
 
 
+def test_the_same_sound_under_two_names_is_not_rated_twice_for_a_prompt(folder):
+    (folder / "audio" / "copy.wav").write_bytes((folder / "audio" / "a.wav").read_bytes())
+    copy = row(audio="audio/copy.wav", rating=1)
+
+    told = problems(jsonl(folder, row(rating=5), copy | {"prompt": "other"}, copy))
+
+    assert told == ["rated.jsonl:3: copy.wav is the same sound as a.wav in line 1, of the same prompt; remove one"]
+
+
 @pytest.mark.parametrize(
     ("data", "says"),
     [

@@ -46,11 +46,6 @@ def test_files_with_the_same_bytes_are_uploaded_once(clips):
     assert prepared.size_bytes == (clips / "a.flac").stat().st_size + (clips / "b.ogg").stat().st_size
 
 
-def test_the_same_sound_and_prompt_under_two_names_is_told(clips):
-    with pytest.raises(DatasetFileInvalid, match=r"rated.jsonl:2: the same sound and prompt as line 1, under another"):
-        prepare_import(rated(clips, ("a.flac", "one"), ("copy.flac", "one")))
-
-
 def compared(folder: Path, *rows: dict[str, object]) -> Path:
     """A file of these rows and a rated one in front."""
     path = rated(folder, ("a.flac", "one"))

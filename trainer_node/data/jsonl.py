@@ -71,7 +71,7 @@ def read_dataset_file(
         for what in checked.problems:
             gathered.add(line, what)
     rated = [checked.row for _, checked in rows if isinstance(checked, CheckedRow) and checked.row is not None]
-    _tell_doubles(rated, gathered)
+    _tell_doubles(rated, digests, gathered)
     if not rows and not gathered.problems:
         gathered.add(0, "the file has no rows; write one for each clip")
     if gathered.problems:
@@ -101,12 +101,18 @@ def _check(record: Mapping[str, object], line: int, folder: Path) -> Checked:
     return check_row(record, line=line, folder=folder)
 
 
-def _tell_doubles(rated: Iterable[RatedRow], gathered: Gathered) -> None:
-    seen: dict[tuple[Path, str], int] = {}
+def _tell_doubles(rated: Iterable[RatedRow], digests: Mapping[Path, str], gathered: Gathered) -> None:
+    """One sound has one rating for a prompt, whatever its file is called; the second would be lost in silence."""
+    seen: dict[tuple[str, str], RatedRow] = {}
     for row in rated:
-        first = seen.setdefault((row.audio_path, row.prompt), row.line)
-        if first != row.line:
-            gathered.add(row.line, f"the same clip and prompt as line {first}; remove one of them")
+        first = seen.setdefault((digests.get(row.audio_path, str(row.audio_path)), row.prompt), row)
+        if first is row:
+            continue
+        if first.audio_path == row.audio_path:
+            gathered.add(row.line, f"the same clip and prompt as line {first.line}; remove one of them")
+        else:
+            name = f"{first.audio_path.name} in line {first.line}"
+            gathered.add(row.line, f"{row.audio_path.name} is the same sound as {name}, of the same prompt; remove one")
 
 
 def _refused_audio(paths: Sequence[Path], on_audio: Callable[[int, int], None] | None) -> dict[Path, list[str]]:
