@@ -163,8 +163,9 @@ def split_comparisons(
 ) -> tuple[list[TrainingComparison], list[TrainingComparison]]:
     """The pairs or lists to train on and those held out, each in the given order; the same seed gives the same split.
 
-    Whole prompts are held out, until they have `fraction` of the comparisons or only one prompt is left to train on; a
-    prompt with more than half of the comparisons is trained on. fraction: 0 (nothing) to 0.5.
+    Whole prompts are held out, at least one, until they have `fraction` of the comparisons or only one prompt is left to
+    train on. One that would overshoot by more than is missing is passed over, unless there are no smaller ones; one with
+    more than half of the comparisons is trained on. fraction: 0 (nothing) to 0.5.
     """
     if fraction == 0:
         return list(comparisons), []
@@ -176,14 +177,16 @@ def split_comparisons(
         )
     prompts = sorted(sizes)
     random.Random(seed).shuffle(prompts)
-    prompts.sort(key=lambda prompt: 2 * sizes[prompt] > len(comparisons))
     held: set[str] = set()
-    wished, share = fraction * len(comparisons) * (1 - 1e-9), 0  # 0.1 of 30 is a little more than 3
-    for prompt in prompts[:-1]:
-        if share >= wished:
+    missing, smallest = fraction * len(comparisons) * (1 - 1e-9), min(sizes.values())  # 0.1 of 30 is a little above 3
+    for prompt in prompts:
+        size = sizes[prompt]
+        if missing <= 0 or len(held) == len(sizes) - 1:
             break
+        if 2 * size > len(comparisons) or size > max(2 * missing, smallest):
+            continue
         held.add(prompt)
-        share += sizes[prompt]
+        missing -= size
     training = [comparison for comparison in comparisons if comparison.prompt not in held]
     return training, [comparison for comparison in comparisons if comparison.prompt in held]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -68,26 +70,50 @@ def of_prompts(*sizes: int) -> list[TrainingComparison]:
     return [comparison(("a", 1), ("b", 2), prompt=f"prompt {n}") for prompts in rounds for n in prompts]
 
 
-@given(st.lists(st.integers(1, 9), min_size=2, max_size=8), st.floats(0.01, 0.5), st.integers(0, 5))
-def test_whole_prompts_are_held_out_until_they_have_the_share(sizes: list[int], fraction: float, seed: int):
+@given(st.lists(st.integers(1, 30), min_size=2, max_size=8), st.floats(0.01, 0.5), st.integers(0, 5))
+def test_whole_prompts_are_held_out_and_no_other_would_come_nearer_to_the_share(
+    sizes: list[int], fraction: float, seed: int
+):
     comparisons = of_prompts(*sizes)
 
     training, held_out = split_comparisons(comparisons, fraction=fraction, seed=seed)
 
-    trained, heard = ({each.prompt for each in part} for part in (training, held_out))
+    trained, heard = (Counter(each.prompt for each in part) for part in (training, held_out))
     assert trained
     assert heard
-    assert not trained & heard
+    assert not trained.keys() & heard.keys()
     assert [*training] == [each for each in comparisons if each.prompt in trained]
     assert [*held_out] == [each for each in comparisons if each.prompt in heard]
-    assert len(held_out) >= fraction * len(comparisons) or len(trained) == 1
+    missing = fraction * len(comparisons) - len(held_out)
+    could_be_held = [size for size in trained.values() if 2 * size <= len(comparisons)]
+    assert len(trained) == 1 or all(size > 2 * missing for size in could_be_held)
+    assert -missing <= max(fraction * len(comparisons), min(sizes))
     assert split_comparisons(comparisons, fraction=fraction, seed=seed) == (training, held_out)
 
 
-def test_the_share_is_reached_by_as_few_prompts_as_can_be():
-    training, held_out = split_comparisons(of_prompts(*[3] * 10), fraction=0.1, seed=3)
+@pytest.mark.parametrize(
+    ("sizes", "fraction", "held"),
+    [
+        ([45, 45, 5, 5], 0.1, 10),
+        ([60, 35, 5], 0.1, 5),
+        ([100, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1], 0.05, 6),
+        ([50, 50], 0.1, 50),
+    ],
+)
+def test_a_large_prompt_is_trained_on_where_small_ones_come_nearer_to_the_share(
+    sizes: list[int], fraction: float, held: int
+):
+    held_out = [split_comparisons(of_prompts(*sizes), fraction=fraction, seed=seed)[1] for seed in range(20)]
 
-    assert (len(training), len(held_out)) == (27, 3)
+    assert {len(part) for part in held_out} == {held}
+
+
+@given(st.integers(2, 12), st.integers(1, 5), st.floats(0.01, 0.5))
+def test_prompts_of_one_size_reach_the_share_by_as_few_as_can_be(count: int, size: int, fraction: float):
+    training, held_out = split_comparisons(of_prompts(*[size] * count), fraction=fraction, seed=3)
+
+    fewest = min(math.ceil(fraction * count - 1e-6), count - 1)
+    assert (len(training), len(held_out)) == (size * (count - fewest), size * fewest)
 
 
 @pytest.mark.parametrize("seed", range(5))
