@@ -163,9 +163,9 @@ def split_comparisons(
 ) -> tuple[list[TrainingComparison], list[TrainingComparison]]:
     """The pairs or lists to train on and those held out, each in the given order; the same seed gives the same split.
 
-    Whole prompts are held out, at least one, until they have `fraction` of the comparisons or only one prompt is left to
-    train on. One that would overshoot by more than is missing is passed over, unless there are no smaller ones; one with
-    more than half of the comparisons is trained on. fraction: 0 (nothing) to 0.5.
+    Whole prompts are held out, at least one, until they have `fraction` of the comparisons or only one prompt is left
+    to train on. One that would overshoot by more than is missing is passed over, unless none is smaller; one with more
+    than half of the comparisons is trained on. fraction: 0 (nothing) to 0.5.
     """
     if fraction == 0:
         return list(comparisons), []

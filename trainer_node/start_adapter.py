@@ -1,7 +1,8 @@
 """The adapter that a training in the foreground starts from: a PEFT folder that Tunesmith wrote.
 
 Its matrices fix the base model, their rank, scale and layers; a spec takes these over. Whether the weights of the base
-model are the same, too, is checked by the engine, which has them at hand.
+model are the same is checked by the engine, which has them at hand: by the fingerprint that the training left beside
+the adapter. The name of the base model decides only where there is none.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ def adopt(spec: job_spec_pb2.JobSpec, folder: Path) -> job_spec_pb2.JobSpec:
     """A copy of `spec`, not resolved yet, with what the adapter in `folder` fixes where the spec leaves it open.
 
     Raises StartAdapterUnsuitable where the folder is no adapter that can be gone on with, or is one of another base
-    model; InvalidField where another rank, scale or choice of layers is given, or the id of an adapter as well.
+    model and has no fingerprint of it; InvalidField where another rank, scale or choice of layers is given, or the id
+    of an adapter as well.
     """
     adopted = job_spec_pb2.JobSpec()
     adopted.CopyFrom(spec)
@@ -37,7 +39,8 @@ def adopt(spec: job_spec_pb2.JobSpec, folder: Path) -> job_spec_pb2.JobSpec:
         what = f"{kind or 'no kind of training'} starts from no adapter; leave it out, or train supervised"
         raise InvalidField.of([FieldProblem("start_adapter", what)])
     trained = settings_in(folder)
-    _require_base(given, trained)
+    if not _config_in(folder).base_model_fingerprint:
+        _require_base(given, trained)
     path = f"spec.{kind}.adapter"
     problems = adapter_shape.differences(given, trained, path=path)
     if given.start_adapter_id:
@@ -56,13 +59,7 @@ def described(folder: Path) -> trainer_pb2.StartAdapter:
     where that is damaged: whether the base model is the same could not be checked.
     """
     folder = folder.resolve()
-    try:
-        config = report.read_config(folder / report.CONFIG)
-    except FileNotFoundError:
-        config = job_event_pb2.TrainingConfig()
-    except (OSError, ValueError) as error:
-        what = f"{folder / report.CONFIG} cannot be read, so nobody knows what the adapter was trained on"
-        raise StartAdapterUnsuitable(f"{what}; {_WHICH}") from error
+    config = _config_in(folder)
     origin = job_event_pb2.AdapterOrigin(
         name=folder.parent.name if folder.name == "adapter" else folder.name,
         kind=specs.kind_of(config.spec),
@@ -71,6 +68,17 @@ def described(folder: Path) -> trainer_pb2.StartAdapter:
     return trainer_pb2.StartAdapter(
         base_model_fingerprint=config.base_model_fingerprint, lineage=[*config.lineage, origin]
     )
+
+
+def _config_in(folder: Path) -> job_event_pb2.TrainingConfig:
+    """What decided the adapter's training; empty where nobody knows."""
+    try:
+        return report.read_config(folder / report.CONFIG)
+    except FileNotFoundError:
+        return job_event_pb2.TrainingConfig()
+    except (OSError, ValueError) as error:
+        what = f"{folder / report.CONFIG} cannot be read, so nobody knows what the adapter was trained on"
+        raise StartAdapterUnsuitable(f"{what}; {_WHICH}") from error
 
 
 def settings_in(folder: Path) -> job_spec_pb2.AdapterSettings:

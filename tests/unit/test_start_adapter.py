@@ -55,11 +55,22 @@ def test_every_other_value_is_refused_at_once_with_what_to_give(tmp_path: Path):
     ]
 
 
-def test_another_base_model_is_unsuitable(tmp_path: Path):
+def test_another_base_model_is_told_by_its_name_where_no_fingerprint_is_recorded(tmp_path: Path):
     with pytest.raises(
         StartAdapterUnsuitable, match=r"trained on facebook/musicgen-small, not on tiny; leave base_model"
     ):
         adopt(spec(base_model="tiny"), peft_folder(tmp_path / "adapter"))
+
+
+def test_where_the_fingerprint_of_the_base_model_is_recorded_its_folder_may_have_another_name(tmp_path: Path):
+    folder = peft_folder(tmp_path / "adapter")
+    config = job_event_pb2.TrainingConfig(spec={"supervised": {}}, base_model_fingerprint="f" * 64)
+    (folder / "training_config.json").write_text(json_format.MessageToJson(config))
+
+    adopted = adopt(spec(base_model="my-copy"), folder)
+
+    assert adopted.dpo.adapter.base_model == "my-copy"  # whose weights the engine compares by this:
+    assert described(folder).base_model_fingerprint == "f" * 64
 
 
 def test_an_id_beside_the_folder_and_a_kind_without_an_adapter_are_refused(tmp_path: Path):
