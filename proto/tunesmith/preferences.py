@@ -11,6 +11,7 @@ import heapq
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations, groupby, islice
 from typing import TypeVar
 
@@ -196,21 +197,30 @@ def _lists(
     most = derivation.ranked_lists.max_list_size
     lists: dict[tuple[str, frozenset[tuple[str, int]]], Ranked] = {}
     for comparison in comparisons:
-        for dealt in _dealt(comparison.clips, most):
-            _add(lists, _dense(comparison.prompt, dealt))
+        hands = _dealt(comparison.clips, most)
+        for hand in _ordered(comparison.clips, hands, most, _ranked_apart):
+            _add(lists, _dense(comparison.prompt, hand))
     derivation.from_comparisons_count = len(lists)
     said = _said(comparisons)
     for prompt, clips in ratings.items():
-        for names in _dealt(_uncontradicted(clips, said.get(prompt, set())), most):
-            ranked = Ranked(prompt, tuple(_ranks(names, clips.__getitem__, least_gap)))
-            derivation.tie_count += _ties(ranked)
-            _add(lists, ranked)
+        kept = _uncontradicted(clips, said.get(prompt, set()))
+        dealt = _dealt(kept, most)
+        derivation.tie_count += sum(_ties(_ranks(names, clips, least_gap)) for names in dealt)
+        for names in _ordered(kept, dealt, most, partial(_rated_apart, clips, least_gap)):
+            _add(lists, Ranked(prompt, tuple(_ranks(names, clips, least_gap))))
     return list(lists.values())
 
 
 def _add(lists: dict[tuple[str, frozenset[tuple[str, int]]], Ranked], ranked: Ranked) -> None:
-    if ranked.clips[-1][1] > 1:  # else a single clip, or ties only
-        lists.setdefault((ranked.prompt, frozenset(ranked.clips)), ranked)
+    lists.setdefault((ranked.prompt, frozenset(ranked.clips)), ranked)
+
+
+def _ranked_apart(better: tuple[str, int], worse: tuple[str, int]) -> bool:
+    return better[1] < worse[1]
+
+
+def _rated_apart(clips: _Ratings, least_gap: int, better: str, worse: str) -> bool:
+    return clips[better] - clips[worse] >= least_gap
 
 
 def _uncontradicted(clips: _Ratings, no_worse: set[tuple[str, str]]) -> list[str]:
@@ -231,16 +241,36 @@ def _dealt(clips: Sequence[_Clip], most: int) -> list[Sequence[_Clip]]:
     return [clips[hand::hands] for hand in range(hands)]
 
 
-def _ranks(names: Iterable[str], rating: Callable[[str], int], least_gap: int) -> Iterator[tuple[str, int]]:
+def _ordered(
+    clips: Sequence[_Clip], dealt: Iterable[Sequence[_Clip]], most: int, apart: Callable[[_Clip, _Clip], bool]
+) -> Iterator[Sequence[_Clip]]:
+    """The lists dealt of `clips` that have an order; of the others each clip beside the best or the worst of all.
+
+    Else a clip that was dealt to clips like it, or to none, would be lost. All come best first. apart: whether the
+    first is better than the second. Left out is what is apart from neither, since it is apart from nothing then.
+    """
+    for hand in dealt:
+        if apart(hand[0], hand[-1]):
+            yield hand
+            continue
+        worse = [clip for clip in hand if apart(clips[0], clip)]
+        better = [clip for clip in hand if clip not in worse and apart(clip, clips[-1])]
+        for start in range(0, len(worse), most - 1):
+            yield [clips[0], *worse[start : start + most - 1]]
+        for start in range(0, len(better), most - 1):
+            yield [*better[start : start + most - 1], clips[-1]]
+
+
+def _ranks(names: Iterable[str], clips: _Ratings, least_gap: int) -> Iterator[tuple[str, int]]:
     """(clip, rank) of clips that come best first; a clip less than the gap below the best of a rank shares it."""
     rank, best = 0, 0
     for name in names:
-        if not rank or best - rating(name) >= least_gap:
-            rank, best = rank + 1, rating(name)
+        if not rank or best - clips[name] >= least_gap:
+            rank, best = rank + 1, clips[name]
         yield name, rank
 
 
-def _ties(ranked: Ranked) -> int:
+def _ties(ranked: Iterable[tuple[str, int]]) -> int:
     """How many two clips share a rank."""
-    sizes = [len(list(tied)) for _, tied in groupby(ranked.clips, key=lambda clip: clip[1])]
+    sizes = [len(list(tied)) for _, tied in groupby(ranked, key=lambda clip: clip[1])]
     return sum(size * (size - 1) // 2 for size in sizes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from itertools import combinations
 
 import pytest
@@ -160,6 +161,29 @@ def test_a_comparison_is_a_list_as_it_is_and_dealt_where_it_is_longer():
     assert derivation.from_comparisons_count == 3
 
 
+@pytest.mark.parametrize(
+    ("clips", "said", "most", "expected"),
+    [
+        (rated(a=5, b=3, c=1), [], 2, [pair("a", "c"), pair("a", "b")]),
+        ([], [ranked(("a", 1), ("b", 1), ("c", 2))], 2, [pair("a", "c"), pair("b", "c")]),
+        (
+            rated(a=5, b=5, c=5, d=5, e=1),
+            [],
+            3,
+            [ranked(("a", 1), ("c", 1), ("e", 2)), ranked(("b", 1), ("d", 1), ("e", 2))],
+        ),
+        (rated(a=5, b=5, c=5, d=1), [], 2, [pair("a", "d"), pair("c", "d"), pair("b", "d")]),
+        (rated(a=5, b=4.5, c=4), [], 2, [pair("a", "c")]),
+    ],
+)
+def test_clips_that_are_dealt_to_no_other_are_held_against_the_best_or_the_worst(
+    clips: list[RatedClip], said: list[Ranked], most: int, expected: list[Ranked]
+):
+    lists, _ = derive(clips, said, lists_with(max_list_size=most))
+
+    assert sorted(each.clips for each in lists) == sorted(each.clips for each in expected)
+
+
 def test_a_list_of_ratings_does_not_contradict_a_comparison():
     lists, derivation = derive(rated(a=5, b=4, c=3, d=1), [pair("c", "a")], LISTS)
 
@@ -308,10 +332,32 @@ def test_lists_are_ordered_short_and_have_a_clip_once(
         assert max(ranks) > 1
     ratings = {(clip.prompt, clip.clip): clip.rating for clip in clips}
     of_ratings = lists[derivation.from_comparisons_count :]
-    dealt = [(each.prompt, clip) for each in of_ratings for clip, _ in each.clips]
-    assert len(dealt) == len(set(dealt))
+    listed = Counter((each.prompt, clip) for each in of_ratings for clip, _ in each.clips)
+    again = Counter(prompt for (prompt, _), times in listed.items() if times > 1)
+    assert all(clips <= 2 for clips in again.values())  # the best and the worst of a prompt
     for each in of_ratings:
         for (better, rank), (worse, below) in combinations(each.clips, 2):
             assert ratings[each.prompt, better] >= ratings[each.prompt, worse]
             if rank == below:
                 assert ratings[each.prompt, better] - ratings[each.prompt, worse] < gap
+
+
+@given(CLIPS, GAPS, st.integers(2, 5))
+def test_every_clip_that_is_a_gap_apart_from_another_is_in_a_list(clips: list[RatedClip], gap: float, most: int):
+    lists, _ = derive(clips, [], lists_with(min_rating_gap=gap, max_list_size=most))
+
+    apart = {
+        (one.prompt, one.clip)
+        for one in clips
+        for other in clips
+        if one.prompt == other.prompt and abs(one.rating - other.rating) >= gap - 1e-9
+    }
+    assert {(each.prompt, clip) for each in lists for clip, _ in each.clips} >= apart
+
+
+@given(COMPARISONS, st.integers(2, 5))
+def test_every_clip_of_a_comparison_with_an_order_is_in_a_list(said: list[Ranked], most: int):
+    lists, _ = derive([], said, lists_with(max_list_size=most))
+
+    ordered = {(each.prompt, clip) for each in said if each.clips[-1][1] > 1 for clip, _ in each.clips}
+    assert {(each.prompt, clip) for each in lists for clip, _ in each.clips} == ordered
