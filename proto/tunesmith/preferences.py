@@ -81,6 +81,33 @@ def summary(derivation: dataset_pb2.Derivation) -> str:
     return text
 
 
+def why_nothing(rated: Sequence[RatedClip], derivation: dataset_pb2.Derivation) -> str:
+    """Why no pairs or lists follow of these clips, and what helps. derivation: what `derive` returned with nothing."""
+    what = f"no {'pairs' if derivation.HasField('pairs') else 'ranked lists'} follow"
+    ratings = _by_prompt(rated)
+    if not ratings:
+        return f"{what}: there are no ratings and no comparisons; add rated clips, or compare clips"
+    if not derivation.tie_count:
+        alone = f"none of the {len(rated)} rated clips shares its prompt with another"
+        return f"{what}: {alone}; {_how_to_share(ratings)}"
+    ties = counted(derivation.tie_count, "tie")
+    widest = max(max(clips.values()) - min(clips.values()) for clips in ratings.values())
+    if not widest:
+        return f"{what}: {ties}, all between equal ratings; rate the clips apart, or compare them"
+    settings = derivation.pairs if derivation.HasField("pairs") else derivation.ranked_lists
+    # rounded to fewer digits, it might be above the widest gap, and of no help
+    return f"{what}: {ties}; lower min_rating_gap from {settings.min_rating_gap:g} to {widest / _BILLION:.10g}"
+
+
+def _how_to_share(prompts: Iterable[str]) -> str:
+    written: dict[str, str] = {}
+    for prompt in prompts:
+        first = written.setdefault(" ".join(prompt.casefold().split()), prompt)
+        if first != prompt:
+            return f"write prompts alike that differ in case or spaces only, such as {first!r:.80} and {prompt!r:.80}"
+    return "rate more clips of a prompt, or compare clips"
+
+
 def counted(count: int, what: str) -> str:
     """`1 pair`, `2 pairs`."""
     return f"{count} {what}" if count == 1 else f"{count} {what}s"

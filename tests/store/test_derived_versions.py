@@ -127,18 +127,18 @@ async def test_a_rehearsed_version_shows_what_it_would_hold_and_stores_nothing(r
 @pytest.mark.parametrize(
     ("samples", "wanted", "said"),
     [
-        ((), pairs(), "no pairs follow: the data set is empty; add samples or comparisons first"),
+        ((), pairs(), "no pairs follow: there are no ratings and no comparisons; add rated clips, or compare clips"),
         (
             SONGS[3:],
             pairs(),
-            "no pairs follow: none of the 2 samples shares its prompt with another; add more clips of",
+            "no pairs follow: none of the 2 rated clips shares its prompt with another; rate more clips of",
         ),
         (SONGS[1:4], pairs(min_rating_gap=2), "no pairs follow: 3 ties; lower min_rating_gap from 2 to 1"),
         (SONGS[1:3], ranked_lists(min_rating_gap=1.5), "no ranked lists follow: 1 tie; lower min_rating_gap from 1.5"),
         (
             (clip("a", prompt="p"), clip("b", prompt="p")),
             pairs(),
-            "1 tie, all between equal ratings; rate the clips apart, or compare them with AddComparisons",
+            "1 tie, all between equal ratings; rate the clips apart, or compare them",
         ),
     ],
 )
@@ -273,7 +273,7 @@ async def test_where_no_version_fits_one_is_derived_by_the_default_settings(regi
 async def test_a_run_on_pairs_is_refused_where_none_follow_and_where_a_threshold_is_given(registry: Registry):
     experiment = await registry.experiment()
 
-    with pytest.raises(DatasetEmpty, match="no pairs follow: none of the 3 samples"):
+    with pytest.raises(DatasetEmpty, match="no pairs follow: none of the 3 rated clips"):
         await registry.queued(experiment, spec=trained("dpo"))
     with pytest.raises(InvalidField, match="min_rating: dpo takes pairs, which need the clips that are not liked, too"):
         await registry.queued(experiment, spec=trained("dpo"), min_rating=3)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunesmith.errors import InvalidField
-from tunesmith.preferences import Ranked, RatedClip, derive, summary
+from tunesmith.preferences import Ranked, RatedClip, derive, summary, why_nothing
 from tunesmith.v1.dataset_pb2 import Derivation, PairSettings, RankedListSettings
 
 PAIRS = Derivation(pairs=PairSettings())
@@ -253,6 +253,41 @@ def test_ten_thousand_clips_of_one_prompt_take_no_second(wanted: Derivation):
 )
 def test_the_summary_says_what_was_derived_and_what_was_left_out(counts: dict[str, object], words: str):
     assert summary(Derivation(**counts)) == words
+
+
+@pytest.mark.parametrize(
+    ("clips", "wanted", "why"),
+    [
+        ([], PAIRS, "no pairs follow: there are no ratings and no comparisons; add rated clips, or compare clips"),
+        (
+            [*rated("p", a=5), *rated("q", b=1)],
+            LISTS,
+            "no ranked lists follow: none of the 2 rated clips shares its prompt with another; rate more clips of a "
+            "prompt, or compare clips",
+        ),
+        (
+            [*rated("Slow piano", a=5), *rated("slow  piano", b=1), *rated("bass", c=1)],
+            PAIRS,
+            "no pairs follow: none of the 3 rated clips shares its prompt with another; write prompts alike that "
+            "differ in case or spaces only, such as 'Slow piano' and 'slow  piano'",
+        ),
+        (
+            rated(a=3, b=3),
+            PAIRS,
+            "no pairs follow: 1 tie, all between equal ratings; rate the clips apart, or compare them",
+        ),
+        (
+            [*rated("p", a=5, b=4.5), *rated("q", c=1, d=1.7, e=1.2)],
+            PAIRS,
+            "no pairs follow: 4 ties; lower min_rating_gap from 1 to 0.7",
+        ),
+    ],
+)
+def test_why_nothing_follows_is_told_with_what_helps(clips: list[RatedClip], wanted: Derivation, why: str):
+    found, derivation = derive(clips, [], wanted)
+
+    assert found == []
+    assert why_nothing(clips, derivation) == why
 
 
 @given(CLIPS, COMPARISONS, GAPS)

@@ -77,12 +77,15 @@ def test_supervised_takes_the_rated_clips(file: DatasetFile):
     require_samples(data.samples)
 
 
-@pytest.mark.parametrize("kind", ["dpo", "ranking"])
-def test_data_from_which_nothing_follows_is_refused_with_its_counts(folder: Path, kind: str):
-    file = read_dataset_file(jsonl(folder, rated("a", 4), rated("b", 3.5), rated("c", 1, "another prompt")))
+@pytest.mark.parametrize(("kind", "what"), [("dpo", "pairs"), ("ranking", "ranked lists")])
+def test_data_from_which_nothing_follows_is_refused_with_what_would_help(folder: Path, kind: str, what: str):
+    near = read_dataset_file(jsonl(folder, rated("a", 4), rated("b", 3.5), rated("c", 1, "another prompt")))
+    alone = read_dataset_file(jsonl(folder, rated("a", 4), rated("c", 1, "another prompt")))
 
-    with pytest.raises(DataInvalid, match=r"from 0 prompts, 1 tie skipped, 2 prompts without an order; .* from 0\.7$"):
-        training_data(file, kind, min_rating_gap=0.7)
+    with pytest.raises(DataInvalid, match=rf"^no {what} follow: 1 tie; lower min_rating_gap from 0\.7 to 0\.5$"):
+        training_data(near, kind, min_rating_gap=0.7)
+    with pytest.raises(DataInvalid, match=f"^no {what} follow: none of the 2 rated clips shares its prompt"):
+        training_data(alone, kind)
 
 
 def test_what_is_for_another_kind_is_refused(folder: Path, file: DatasetFile):

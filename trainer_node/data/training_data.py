@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from trainer_node.data.jsonl import DatasetFile, training_samples
 from trainer_node.errors import DataInvalid
 from trainer_node.training import TrainingClip, TrainingComparison, TrainingSample
-from tunesmith.preferences import Ranked, RatedClip, derive, summary
+from tunesmith.preferences import Ranked, RatedClip, derive, summary, why_nothing
 from tunesmith.v1 import dataset_pb2
 
 
@@ -64,11 +64,7 @@ def derived_comparisons(
     ]
     found, derivation = derive(rated, given, wanted)
     if not found:
-        settings = getattr(derivation, derivation.WhichOneof("settings") or "pairs")
-        raise DataInvalid(
-            f"nothing to learn from follows from the data set: {summary(derivation)}; rate or compare clips that share "
-            f"a prompt, or lower min_rating_gap from {settings.min_rating_gap:g}"
-        )
+        raise DataInvalid(why_nothing(rated, derivation))
     paths = {digest: path for path, digest in file.digests.items()}
     comparisons = [
         TrainingComparison(
