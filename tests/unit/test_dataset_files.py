@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.dataset_files import folder_with_clips, jsonl, problems
-from trainer_node.data.jsonl import DatasetFileInvalid, digest_of, read_rated_file, training_samples
+from trainer_node.data.jsonl import DatasetFileInvalid, digest_of, read_dataset_file, read_rated_file, training_samples
 from trainer_node.errors import DataInvalid
 
 
@@ -33,6 +33,15 @@ def test_jsonl_rows_are_read_with_their_lines_and_resolved_paths(folder):
     assert (first.line, first.prompt, first.rating, first.tags) == (1, "a tone", 4.0, {"mode": "major"})
     assert (second.line, second.prompt, second.rating, second.tags) == (2, "ein Ton, größer", 2.5, {})
     assert second.audio_path == folder / "audio" / "b.wav"
+
+
+def test_space_around_a_prompt_makes_no_other_prompt_of_it(folder):
+    said = {"prompt": " a tone", "chosen": "audio/a.wav", "rejected": "audio/b.wav"}
+    path = jsonl(folder, row(), row(audio="audio/b.wav", prompt="a tone \t"), said)
+
+    file = read_dataset_file(path)
+
+    assert {each.prompt for each in (*file.rated, *file.comparisons)} == {"a tone"}
 
 
 def test_a_comparison_is_no_rated_clip(folder):

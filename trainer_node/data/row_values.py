@@ -68,11 +68,11 @@ def audio_path(name: str, value: object, folder: Path, problems: list[str]) -> P
 
 
 def prompt_text(value: object, problems: list[str]) -> str | None:
-    """The prompt, if it is a text with something in it."""
+    """The prompt, if it is a text with something in it. Space around it is left out: it makes no other prompt of it."""
     if not isinstance(value, str) or not value.strip():
         problems.append(missing("prompt", value, "a text that describes the clip"))
         return None
-    return value if is_clean("prompt", value, problems) else None
+    return value.strip() if is_clean("prompt", value, problems) else None
 
 
 def is_clean(name: str, text: str, problems: list[str]) -> bool:
