@@ -75,8 +75,8 @@ def supervised(ctx: click.Context, /, **keywords: Any) -> int:
     checkpoint and ends; twice stops at once. --resume goes on bit by bit as if nothing had happened (on a CPU). With
     -o jsonl every event is printed.
 
-    Exit codes: 0 trained, 2 a setting or the data is wrong, 7 the training failed, 9 the base model or disk space is
-    missing, 130 Ctrl-C.
+    Exit codes: 0 trained, 2 a setting or the data is wrong, 4 the adapter to start from is unsuitable, 7 the training
+    failed, 9 the base model or disk space is missing, 130 Ctrl-C.
     """
     return train_in_foreground(session_of(ctx), "supervised", keywords)
 
@@ -94,7 +94,8 @@ def dpo(ctx: click.Context, /, **keywords: Any) -> int:
     reference: --start-adapter, or the base model.
 
     Settings, Ctrl-C, --resume and -o jsonl as for `train supervised`. Exit codes: 0 trained, 2 a setting or the data is
-    wrong, 7 the training failed, 9 the base model or disk space is missing, 130 Ctrl-C.
+    wrong, 4 the adapter to start from is unsuitable, 7 the training failed, 9 the base model or disk space is missing,
+    130 Ctrl-C.
     """
     return train_in_foreground(session_of(ctx), "dpo", keywords)
 
@@ -112,6 +113,7 @@ def ranking(ctx: click.Context, /, **keywords: Any) -> int:
     What the training starts from is its reference: --start-adapter, or the base model.
 
     Settings, Ctrl-C, --resume and -o jsonl as for `train supervised`. Exit codes: 0 trained, 2 a setting or the data is
-    wrong, 7 the training failed, 9 the base model or disk space is missing, 130 Ctrl-C.
+    wrong, 4 the adapter to start from is unsuitable, 7 the training failed, 9 the base model or disk space is missing,
+    130 Ctrl-C.
     """
     return train_in_foreground(session_of(ctx), "ranking", keywords)

@@ -6,6 +6,7 @@ import sys
 import click
 import pytest
 
+from services.cli.exit_codes import exit_code_of
 from services.cli.main import cli as root
 
 HEAVY = ("torch", "transformers", "grpc", "rich", "psycopg", "numpy", "protovalidate", "services.main_local")
@@ -87,6 +88,14 @@ def test_a_flag_that_kinds_share_tells_every_default_and_another_one_whose_setti
     assert "[default: 0.02; 10 with loss=sigmoid_norm or loss=ipo]" in help_text
     assert "--loss [sigmoid|sigmoid_norm|ipo|hinge|robust|margin|plackett_luce]" in help_text
     assert "--start-adapter-id" not in help_text  # --start-adapter takes names
+
+
+@pytest.mark.parametrize("kind", ["supervised", "dpo", "ranking"])
+def test_a_training_tells_the_exit_code_of_an_unsuitable_adapter_to_start_from(cli, kind):
+    help_text = " ".join(cli("train", kind, "--help").out.split())
+
+    code = int(exit_code_of("START_ADAPTER_UNSUITABLE", "FAILED_PRECONDITION"))
+    assert f", {code} the adapter to start from is unsuitable," in help_text
 
 
 def test_a_misspelt_command_or_option_is_answered_with_a_suggestion(cli):
