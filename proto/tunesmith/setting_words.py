@@ -21,9 +21,8 @@ def default_words(field: FieldDescriptor, *, kind: str = "") -> str:
             default = value
         elif "=" in when or not kind:
             otherwise.setdefault(_shown(field, value), []).append(when)
-    if default is None:
-        return ""
-    return "; ".join([_shown(field, default), *(f"{value} {_told(field, when)}" for value, when in otherwise.items())])
+    ordinary = [] if default is None else [_shown(field, default)]
+    return "; ".join([*ordinary, *(f"{value} {_told(field, when)}" for value, when in otherwise.items())])
 
 
 def _told(field: FieldDescriptor, conditions: list[str]) -> str:

@@ -193,9 +193,14 @@ def leaves(message: Message) -> Iterator[tuple[str, FieldDescriptor, Message]]:
 
 
 def in_force(message: Message) -> dict[str, Any]:
-    """The value of every leaf setting of a message by its dotted path: enums by their short names, lists as lists."""
+    """The value of every leaf setting of a message by its dotted path: enums by their short names, lists as lists.
+
+    A setting that is open is left out: in a resolved spec, one that is for another case, such as another loss.
+    """
     found: dict[str, Any] = {}
     for path, field, holder in leaves(message):
+        if field.has_presence and not holder.HasField(field.name):
+            continue
         value = getattr(holder, field.name)
         if field.enum_type:
             value = short_name(field, cast(Any, field.enum_type).values_by_number[value].name)
@@ -224,13 +229,34 @@ def kind_of(spec: job_spec_pb2.JobSpec) -> str:
 def merge(defaults: job_spec_pb2.JobSpec, overrides: job_spec_pb2.JobSpec) -> job_spec_pb2.JobSpec:
     """`defaults` with every setting of `overrides` above it; lists are replaced, never appended.
 
-    Another kind of training than the defaults' stands alone.
+    Another kind of training than the defaults' stands alone. Where `overrides` choose another case, such as another
+    loss, the defaults' settings for the former case are left behind.
     """
     merged = job_spec_pb2.JobSpec()
-    if kind_of(overrides) in ("", kind_of(defaults)):
+    kind = kind_of(defaults)
+    if kind_of(overrides) in ("", kind):
         merged.CopyFrom(defaults)
     _overlay(merged, overrides)
+    if kind and kind_of(overrides) == kind:
+        _leave_behind(getattr(merged, kind), getattr(defaults, kind), getattr(overrides, kind), kind)
     return merged
+
+
+def _leave_behind(merged: Message, defaults: Message, overrides: Message, kind: str) -> None:
+    given = {field.name for field, _ in overrides.ListFields()}
+    for field, _ in defaults.ListFields():
+        if field.name not in given and _applies(defaults, field, kind) and not _applies(merged, field, kind):
+            merged.ClearField(field.name)
+
+
+def _applies(message: Message, field: FieldDescriptor, kind: str) -> bool:
+    """Whether a setting is for the case that its neighbours choose; those left open are at their defaults."""
+    if default_of(field) is not None or not conditional_defaults(field):
+        return True
+    filled = type(message)()
+    filled.CopyFrom(message)
+    fill(filled, kind=kind)
+    return _default_in(filled, field, kind) is not None
 
 
 def _overlay(target: Message, source: Message) -> None:

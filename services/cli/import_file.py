@@ -108,4 +108,3 @@ def prepare_import(
 def _in_batches(prepared: Sequence[_Prepared], most: int) -> Iterator[tuple[_Prepared, ...]]:
     for start in range(0, len(prepared), most):
         yield tuple(prepared[start : start + most])
-

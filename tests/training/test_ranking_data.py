@@ -124,7 +124,9 @@ def test_tied_clips_may_sound_the_same_and_a_pair_is_a_list_of_two(studio: Studi
     [("margin", 0), ("margin", 101), ("temperature", -1), ("temperature", 101), ("sft_weight", -1)],
 )
 def test_a_setting_out_of_range_is_refused_by_name(setting: str, value: float) -> None:
+    loss = "RANKING_LOSS_PLACKETT_LUCE" if setting == "temperature" else "RANKING_LOSS_MARGIN"
+
     with pytest.raises(InvalidField) as refusal:
-        preference_studio.spec("ranking", **{setting: value})
+        preference_studio.spec("ranking", loss=loss, **{setting: value})
 
     assert [problem.path for problem in refusal.value.fields] == [f"spec.ranking.{setting}"]

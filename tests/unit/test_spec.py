@@ -91,6 +91,8 @@ def test_what_is_wrong_with_a_training_type_is_told_with_the_way_out(text, told)
         ("TrainingSettings", "learning_rate", "supervised", "0.0002"),
         ("TrainingSettings", "learning_rate", "dpo", "5e-05"),
         ("RankingSpec", "relative_to_reference", "ranking", "true"),
+        ("RankingSpec", "margin", "ranking", "0.1 with loss=margin"),
+        ("RankingSpec", "temperature", "", "0.2 with loss=plackett_luce"),
         ("AdapterSettings", "base_model", "dpo", ""),
     ],
 )
@@ -161,3 +163,48 @@ def test_a_setting_that_stands_twice_is_refused_with_its_line_instead_of_one_win
         read("dpo:\n  beta: 0.1\n  training: {epochs: 3}\n  beta: 0.2\n")
 
     assert "run.yaml:4" in str(caught.value) and "beta is given twice; leave one of them out" in str(caught.value)
+
+
+def ranking(**settings: object) -> job_spec_pb2.JobSpec:
+    return spec.parse({"ranking": {"adapter": {"base_model": "tiny"}, **settings}}, job_spec_pb2.JobSpec())
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"loss": "plackett_luce", "margin": 5}, "margin is for the loss margin; leave it out, or choose that loss"),
+        ({"loss": "margin", "temperature": 0.1}, "temperature is for the loss plackett_luce; leave it out, or choose"),
+        ({"temperature": 0.1}, "temperature is for the loss plackett_luce; leave it out, or choose that loss"),
+    ],
+)
+def test_a_setting_of_another_ranking_loss_is_refused_instead_of_ignored(settings, told):
+    with pytest.raises(InvalidField, match=told):
+        spec.resolve(ranking(**settings))
+
+
+@pytest.mark.parametrize("loss", ["margin", "plackett_luce"])
+def test_a_resolved_ranking_has_the_settings_of_its_loss_alone_and_may_be_resolved_again(loss):
+    resolved = spec.resolve(ranking(loss=loss))
+
+    assert spec.resolve(resolved) == resolved
+    in_force = spec.in_force(resolved.ranking)
+    assert {name: in_force[name] for name in ("margin", "temperature") if name in in_force} == (
+        {"margin": 0.1} if loss == "margin" else {"temperature": 0.2}
+    )
+
+
+def test_a_run_that_chooses_another_loss_leaves_the_settings_of_the_experiments_loss_behind():
+    merged = spec.merge(ranking(margin=0.3, sft_weight=0.5), ranking(loss="plackett_luce"))
+
+    resolved = spec.resolve(merged).ranking
+    assert (resolved.HasField("margin"), resolved.temperature, resolved.sft_weight) == (False, 0.2, 0.5)
+
+
+def test_a_setting_of_another_loss_is_refused_though_an_experiment_chose_the_loss_or_gave_the_setting():
+    by_run = spec.merge(ranking(loss="plackett_luce"), ranking(margin=0.3))
+    by_experiment = spec.merge(ranking(temperature=0.1), ranking(sft_weight=0.5))
+
+    with pytest.raises(InvalidField, match="margin is for the loss margin"):
+        spec.resolve(by_run)
+    with pytest.raises(InvalidField, match="temperature is for the loss plackett_luce"):
+        spec.resolve(by_experiment)
