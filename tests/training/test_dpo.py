@@ -99,6 +99,20 @@ def test_an_adapter_to_start_from_is_the_reference(studio: Studio, supervised: T
     assert further.metric("loss")[0] == pytest.approx(math.log(2), abs=1e-4)
 
 
+def test_dropout_is_noise_between_an_adapter_and_its_reference_in_training_steps_alone(
+    studio: Studio, supervised: Training
+) -> None:
+    compared = comparisons(studio, 6, length_s=LENGTHS)
+    still: dict[str, Any] = {"adapter": {"lora_dropout": 0.3}, "training": {"epochs": 1, "learning_rate": 1e-12}}
+
+    fresh = train(studio, "dpo", compared, **still)
+    further = train(studio, "dpo", compared, start_adapter_dir=supervised.output_dir / "adapter", **still)
+
+    assert fresh.metric("rewards/margin")[0] == pytest.approx(0, abs=1e-4)
+    assert abs(further.metric("rewards/margin")[0]) > 0.01
+    assert further.metric("eval_rewards/margin")[-1] == pytest.approx(0, abs=1e-4)
+
+
 def test_the_reference_is_computed_once_for_each_clip_and_starting_point(
     studio: Studio, supervised: Training, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
