@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,25 @@ def test_what_was_imported_keeps_the_other_models_ears_and_voice_and_plays(
     card = (tmp_path / "base" / "README.md").read_text()
     assert "`state_dict.bin`" in card
     assert "those of `wide`" in card
+
+
+def test_nobody_is_told_a_licence_of_what_was_imported_nor_of_an_adapter_on_it(
+    theirs: audiocraft.Born, tmp_path: Path, wide_models_dir: Path
+) -> None:
+    like = tmp_path / "models" / "like"
+    shutil.copytree(wide_models_dir / "wide", like)
+    (like / "README.md").write_text("---\nlicense: mit\n---\n")
+    import_checkpoint(theirs.file, tmp_path / "models" / "imported", like="like", models_dir=tmp_path / "models")
+
+    adapter = random_adapter(tmp_path / "models" / "imported", tmp_path / "adapter")
+    export(adapter, tmp_path / "out", Format.MERGED, models_dir=tmp_path / "models")
+
+    imported = (tmp_path / "models" / "imported" / "README.md").read_text()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "license: other\nlicense_name: unknown\n" in imported
+    assert "What is of `like` is under `mit`." in imported
+    assert "The licence of the base model is unknown: ask whoever gave you `imported`." in card
+    assert "mit" not in yaml.safe_load(card.split("---\n")[1]).values()
 
 
 @pytest.mark.parametrize("name", ["wide", "wide-stereo"])

@@ -6,6 +6,7 @@ import json
 import re
 import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import soundfile
@@ -26,7 +27,8 @@ from trainer_node.engines.musicgen.interop.errors import BaseModelMismatch, Expo
 from trainer_node.engines.musicgen.model_card import Card, Format, licence_of
 from trainer_node.engines.musicgen.tiny import make_tiny
 from trainer_node.errors import BaseModelUnavailable
-from tunesmith.v1 import job_event_pb2
+from tunesmith import spec as job_spec
+from tunesmith.v1 import job_event_pb2, job_spec_pb2
 
 PROMPT = "low sine drone"
 
@@ -184,6 +186,27 @@ def test_a_card_tells_the_lineage_the_training_and_the_licence(adapter: Adapter,
     assert "| `eval_rewards/accuracy` | 0.8750 |" in text
     assert "under `cc-by-nc-4.0`" in text
     assert "not for commercial use" in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "row"),
+    [
+        ({"supervised": {"prompt_dropout": 0.2}}, "prompt_dropout 0.2"),
+        ({"dpo": {"loss": "robust", "sft_weight": 0.5}}, "beta 0.02, label_smoothing 0.1, sft_weight 0.5"),
+        ({"ranking": {}}, "margin 0.1, relative_to_reference true, sft_weight 0"),
+        ({"ranking": {"loss": "plackett_luce"}}, "temperature 0.2, relative_to_reference true, sft_weight 0"),
+    ],
+)
+def test_a_card_tells_the_settings_of_its_kind_of_training_as_far_as_they_apply(
+    settings: dict[str, dict[str, Any]], row: str
+) -> None:
+    [given] = settings.values()
+    given["adapter"] = {"base_model": "tiny"}
+    spec = job_spec.resolve(job_spec.parse(settings, job_spec_pb2.JobSpec()))
+
+    text = Card(base_model="tiny", licence="", config=job_event_pb2.TrainingConfig(spec=spec)).text(Format.PEFT)
+
+    assert f"| Settings | {row} |" in text
 
 
 def test_the_licence_is_known_by_name_or_told_by_the_base_models_own_card(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from tunesmith import spec as specs
 from tunesmith.v1 import job_event_pb2
 
 FILE = "README.md"
+UNKNOWN = "unknown"  # as the name of a licence, in the head of a card
 KNOWN = {"facebook/musicgen": "cc-by-nc-4.0"}  # licences of base models, by the beginning of their Hugging Face id
 
 
@@ -183,7 +184,8 @@ class Card:
 
 def of_import(checkpoint: str, *, like: str, licence: str) -> str:
     """The card of a base model that was imported. licence: of `like`, empty where it is unknown."""
-    head = hub_head({"library_name": "transformers", "tags": ["musicgen", "text-to-audio"]}, licence)
+    facts = {"library_name": "transformers", "tags": ["musicgen", "text-to-audio"]}
+    head = hub_head({**facts, "license": "other", "license_name": UNKNOWN}, "")  # nobody has granted that of `like`
     known = f"What is of `{like}` is under `{licence}`." if licence else f"That of `{like}` is unknown, too."
     return IMPORTED.format(head=head, checkpoint=checkpoint, like=like, load=_how_to_load(Format.MERGED), licence=known)
 
@@ -207,6 +209,8 @@ def _settings(config: job_event_pb2.TrainingConfig) -> dict[str, str]:
         return {}
     settings = getattr(config.spec, kind)
     rows = {"Training": f"{kind}{_loss(settings)}"}
+    if own := _own(settings):
+        rows["Settings"] = own
     rows["Data"] = config_words.data(config)
     if config.HasField("derivation"):
         rows["Derived"] = preferences.summary(config.derivation)
@@ -230,6 +234,13 @@ def _loss(settings: Any) -> str:
         return ""
     name = field.enum_type.values_by_number[settings.loss].name
     return f", loss {specs.short_name(field, name)}"
+
+
+def _own(settings: Any) -> str:
+    """The numbers and switches that a kind of training has to itself, such as `beta 0.02, sft_weight 0`."""
+    own = {name: value for name, value in specs.in_force(settings).items() if "." not in name and name != "loss"}
+    words = (f"{name} {str(value).lower() if isinstance(value, bool) else f'{value:g}'}" for name, value in own.items())
+    return ", ".join(words)
 
 
 def _target_name(adapter: Any) -> str:
@@ -259,4 +270,4 @@ def licence_of(base_model: str, folder: Path | str | None) -> str:
         licence = facts.get("license_name") if facts.get("license") == "other" else facts.get("license")
     except (OSError, ValueError, AttributeError, yaml.YAMLError):
         return ""
-    return licence if isinstance(licence, str) else ""
+    return licence if isinstance(licence, str) and licence != UNKNOWN else ""
