@@ -95,7 +95,7 @@ def why_nothing(rated: Sequence[RatedClip], derivation: dataset_pb2.Derivation) 
     if not widest:
         return f"{what}: {ties}, all between equal ratings; rate the clips apart, or compare them"
     settings = derivation.pairs if derivation.HasField("pairs") else derivation.ranked_lists
-    # rounded to fewer digits, it might be above the widest gap, and of no help
+    # of fewer digits it might be above the widest gap, and of no help
     return f"{what}: {ties}; lower min_rating_gap from {settings.min_rating_gap:g} to {widest / _BILLION:.10g}"
 
 

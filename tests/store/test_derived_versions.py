@@ -154,7 +154,7 @@ async def test_where_nothing_follows_it_is_said_why_and_what_would_help(registry
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "advised"), [(3.1, 3.4, "0.3"), (1, 5 / 3, "0.6666666667"), (1, 11 / 3, "2.666666667")]
+    ("low", "high", "advised"), [(3.1, 3.4, "0.3"), (1, 5 / 3, "0.666666667"), (1, 11 / 3, "2.666666667")]
 )
 async def test_what_is_advised_where_nothing_follows_helps(registry: Registry, low, high, advised):
     dataset = await registry.dataset(clip("a", rating=low, prompt="p"), clip("b", rating=high, prompt="p"))
