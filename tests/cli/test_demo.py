@@ -10,29 +10,52 @@ from pathlib import Path
 
 import pytest
 
-from services.cli import demo
+from services.cli import demo_loop
 from services.cli.local_services import ServicesDidNotStart, local_services
 
 
 @pytest.fixture
 def short(monkeypatch):
-    small = {"epochs": 1, "batch_size": 8, "log_every_steps": 1, "preview_s": 0.5, "preview_prompts": ["a bell"]}
-    monkeypatch.setattr(demo, "SETTINGS", demo.SETTINGS | small)
-    monkeypatch.setattr(demo, "CLIPS", 8)
+    for name, value in {"PROMPTS": 6, "CLIPS_EACH": 3, "QUESTIONS": 4, "STEPS": 2}.items():
+        monkeypatch.setattr(demo_loop, name, value)
 
 
-def test_the_demo_ends_with_adapter_report_and_sound_and_works_twice(cli, short, tmp_path):
-    first, second = cli("demo", "--data-dir", str(tmp_path)), cli("demo", "--data-dir", str(tmp_path))
+def test_the_demo_goes_from_a_wish_to_adapters_that_are_heard_and_goes_on_where_it_was(
+    cli, short, monkeypatch, tmp_path
+):
+    first = cli("demo", "--data-dir", str(tmp_path), "--noise", "0")
+    monkeypatch.setattr(demo_loop, "TRAININGS", {"supervised": demo_loop.TRAININGS["supervised"]})
+    second = cli("demo", "--data-dir", str(tmp_path))
 
-    for number, result in enumerate((first, second), start=1):
-        assert (result.code, result.err) == (0, "")
-        assert f"Adapter  demo@{number}, adp_" in result.out
-        assert "step=1 total_steps=1 epoch=1/1 loss=" in result.out
-        assert "Report   1 steps in" in result.out
-        before, after = (Path(path) for path in re.findall(r"(?:before|after ) (\S+\.wav)", result.out))
-        assert before.read_bytes()[:4] == after.read_bytes()[:4] == b"RIFF"
-        assert (tmp_path / "adapters" / f"demo-v{number}" / "adapter_model.safetensors").is_file()
-        assert f"tunesmith up --data-dir {tmp_path}" in result.out
+    assert (first.code, first.err, second.code) == (0, "", 0)
+    assert re.search(r"rated into the data set demo-mode-major: \d+ liked, \d+ disliked, \d+ unclear", first.out)
+    for number, kind in enumerate(("supervised", "dpo", "ranking"), start=1):
+        assert f"✓ {kind}: demo-mode-major@{number} learnt from " in first.out
+    shares = re.findall(r"^  (base model|supervised|dpo|ranking) +\d", first.out, re.MULTILINE)
+    assert shares == ["base model", "supervised", "dpo", "ranking"] * 4
+    clips = [Path(path).read_bytes() for path in re.findall(r"\S+\.wav", first.out)]
+    assert len(clips) == 4 and all(clip[:4] == b"RIFF" and b"tsmc" in clip for clip in clips)
+    assert "every clip was rated before" in second.out
+    assert "✓ supervised: demo-mode-major@4 learnt from " in second.out
+
+
+def test_the_demo_stores_what_was_heard_with_the_adapter(cli, short, monkeypatch, tmp_path):
+    monkeypatch.setattr(demo_loop, "TRAININGS", {"ranking": demo_loop.TRAININGS["ranking"]})
+    cli("demo", "--data-dir", str(tmp_path), "--wish", "register=high")
+
+    with local_services(tmp_path, tmp_path / "log") as address:
+        report = cli("adapter", "report", "demo-register-high", "--server", address)
+
+    assert "## Heard" in report.out and "| register=high | clips |" in report.out
+    assert "| wished share | 4 |" in report.out
+
+
+def test_a_wish_that_there_is_not_is_refused_before_anything_starts(cli, tmp_path):
+    result = cli("demo", "--data-dir", str(tmp_path / "demo"), "--wish", "mood=happy")
+
+    assert result.code == 2
+    assert "there is no attribute 'mood'; give one of register, tempo, mode, timbre, pattern" in result.err
+    assert not (tmp_path / "demo").exists()
 
 
 def test_a_folder_in_use_is_told_and_nothing_is_left_behind(tmp_path):
