@@ -145,16 +145,18 @@ class Loop:
         (place / "rated.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
     def _heard_clips(self, wish: Attributes) -> list[tuple[str, Path, Heard]]:
-        """The base model's clips for prompts that leave the wish open: prompt, file, and what is heard."""
+        """The base model's clips for prompts that leave the wish open, each once: prompt, file, and what is heard."""
         key = "-".join(sorted(wish))
         if key not in self._clips:
             questions = open_questions(wish, PROMPTS, seed=RATED_SEED)
             wanted = [Wanted(one.prompt, seed) for one in questions for seed in range(CLIPS_EACH)]
             folder = self.folder / "clips" / key
             folder.mkdir(parents=True, exist_ok=True)
+            clips = played(self.base, self.base.model, wanted)
+            different = {(clip.prompt, clip.codes_KT.tobytes()): clip for clip in clips}
             self._clips[key] = [
                 (clip.prompt, _written(folder / f"{number}.wav", clip, self.base), _heard(clip))
-                for number, clip in enumerate(played(self.base, self.base.model, wanted))
+                for number, clip in enumerate(different.values())
             ]
         return self._clips[key]
 
@@ -224,7 +226,11 @@ def _trained_and_heard(task: Task, folder: Path) -> Result:
 
 def _train(task: Task, dataset: Path, output: Path, cache: Path) -> float:
     """Train in the foreground; returns the CPU seconds from the first step on."""
-    data = training_data(read_dataset_file(dataset), task.kind, min_rating=4 if task.kind == "supervised" else None)
+    data = training_data(
+        read_dataset_file(dataset, audio_folder=dataset.parents[1]),
+        task.kind,
+        min_rating=4 if task.kind == "supervised" else None,
+    )
     begun: list[float] = []
 
     def on_event(event: job_event_pb2.JobEvent) -> None:
