@@ -16,7 +16,7 @@ import click
 from services.cli import lm_settings
 from services.cli.cache import cache_folder
 from services.cli.exit_codes import ExitCode, exit_code_of
-from services.cli.lm_output import OutputInUse, Target, target
+from services.cli.lm_output import DEFAULT_OUTPUT, OutputInUse, Target, target
 from services.cli.lm_settings import Layer
 from services.cli.lm_use import command_to_try
 from services.cli.session import Session
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from trainer_node.foreground import CallbackTelemetry
     from tunesmith.v1.job_event_pb2 import JobEvent, JobFinished
     from tunesmith.v1.job_spec_pb2 import JobSpec
-
-DEFAULT_OUTPUT = Path("tiny-lm")
 
 
 def train_in_foreground(session: Session, keywords: Mapping[str, Any]) -> int:

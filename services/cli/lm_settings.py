@@ -28,6 +28,7 @@ KIND = "tiny_lm"
 OTHER_KINDS = ("supervised", "dpo", "ranking", "generate")
 PREFIX = "TUNESMITH_LM_"
 OWN = ("corpus_path", "output", "threads", "cache_dir")  # keys of the command itself, beside the contract's
+HEADING = "# The settings in force."  # how config.yaml begins
 TEXT_OR_SOURCE = (
     "--corpus-source says where text comes from that nobody gives, and there is a corpus_path; leave one of them out"
 )
@@ -140,7 +141,7 @@ def written(resolved: JobSpec, layer: Layer) -> str:
         mapping["threads"] = layer.own["threads"]
     open_source = "# corpus_source: download   # nobody gave it: where there is no network, synthetic\n"
     return (
-        "# The settings in force. Train so again with: tunesmith lm train --config config.yaml --output ELSEWHERE\n"
+        f"{HEADING} Train so again with: tunesmith lm train --config config.yaml --output ELSEWHERE\n"
         + ("" if "corpus_source" in layer.where or "corpus_path" in mapping else open_source)
         + yaml.safe_dump(mapping, sort_keys=False, allow_unicode=True)
     )

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from services.cli.commands import LocalCommand, session_of
-from services.cli.lm_foreground import DEFAULT_OUTPUT, train_in_foreground
+from services.cli.lm_foreground import train_in_foreground
+from services.cli.lm_output import DEFAULT_OUTPUT
 from services.cli.lm_settings import KIND
 from services.cli.setting_flags import setting_flags
 from services.cli.settings_input import set_option

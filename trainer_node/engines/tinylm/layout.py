@@ -9,6 +9,7 @@ CONFIG = "config.yaml"  # the settings in force, of a training in the foreground
 
 TEXTS = "texts"  # that were written for want of others
 CORPUS, TOKENIZER, TOKENS = "corpus", "tokenizer", "tokens"
+TOKENIZER_FACTS = "tokenizer.json"  # in its folder, with the sums of the files beside it
 CHECKPOINTS = "checkpoints"
 SAMPLES = "samples"  # written while it trained
 
@@ -17,9 +18,16 @@ MODELS = (BEST, FINAL)
 HISTORY = "training_history.json"
 
 PAGE, CURVE, CARD, REPORT_JSON = "report.md", "loss.svg", "README.md", "report.json"
+TRAINING_CONFIG = "training_config.json"
+REPORT_FILES = (PAGE, CURVE, CARD, REPORT_JSON, TRAINING_CONFIG)
 
 RECORDS = "stages"
 TRAINING = "training"  # the stage whose record says that the models are finished
+
+# Every name in the folder that is written over or removed; logs only grow.
+WRITTEN = frozenset(
+    (CONFIG, TEXTS, CORPUS, TOKENIZER, TOKENS, CHECKPOINTS, SAMPLES, RECORDS, *MODELS, HISTORY, *REPORT_FILES)
+)
 
 
 def record_of(stage: str) -> str:

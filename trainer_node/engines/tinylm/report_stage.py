@@ -15,7 +15,6 @@ from trainer_node.engines.tinylm.training_stage import Prepared, samples_before
 from tunesmith.v1 import blob_pb2, job_event_pb2
 
 REPORT = "report"
-_WRITTEN = (layout.PAGE, layout.CARD, layout.CURVE, report.CONFIG, layout.REPORT_JSON)
 
 
 def reported(
@@ -55,9 +54,9 @@ def reported(
         with sealed.room(output):
             for name, text in pages.items():
                 replace_file(output / name, text.encode())
-            report.write_json(output / report.CONFIG, config)
+            report.write_json(output / layout.TRAINING_CONFIG, config)
             report.write_json(output / layout.REPORT_JSON, _report(findings, config))
-        return Made(layout.PAGE, _WRITTEN)
+        return Made(layout.PAGE, layout.REPORT_FILES)
 
     prepared.stages.settle(REPORT, inputs, make, lambda _: None)
     return _handed_over(prepared)
@@ -74,7 +73,7 @@ def _handed_over(prepared: Prepared) -> job_event_pb2.JobSucceeded:
     model_files = sorted([*layout.MODELS, layout.HISTORY, layout.CARD, layout.CURVE, *pieces])
     return job_event_pb2.JobSucceeded(
         model_files=[keep(name) for name in model_files],
-        training_config=keep(report.CONFIG),
+        training_config=keep(layout.TRAINING_CONFIG),
         report_json=keep(layout.REPORT_JSON),
         report_markdown=keep(layout.PAGE),
     )

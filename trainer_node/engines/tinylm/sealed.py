@@ -78,6 +78,15 @@ def facts_of(folder: Path, manifest: str) -> dict[str, Any]:
     return facts
 
 
+def is_whole(folder: Path, manifest: str) -> bool:
+    """Whether every file is there with the bytes that the manifest names."""
+    try:
+        facts_of(folder, manifest)
+    except NotSealed:
+        return False
+    return True
+
+
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file, in hex."""
     with path.open("rb") as file:

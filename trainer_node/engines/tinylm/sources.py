@@ -51,7 +51,7 @@ def fetch(
     """
     folder = cache_dir / f"texts-{_recipe(works)}"
     texts = [folder / f"{work.name}.txt" for work in works]
-    if _is_whole(folder):
+    if sealed.is_whole(folder, MANIFEST):
         return texts
     for place, (work, text) in enumerate(zip(works, texts, strict=True), 1):
 
@@ -111,14 +111,6 @@ def _original(cache_dir: Path, work: Work, patience_s: float, progress: download
             f"with SHA-256 {origin.sha256} at {path} yourself ({work.origin.page})",
             work=work.title,
         ) from error
-
-
-def _is_whole(folder: Path) -> bool:
-    try:
-        sealed.facts_of(folder, MANIFEST)
-    except sealed.NotSealed:
-        return False
-    return True
 
 
 def _recipe(works: Sequence[Work]) -> str:

@@ -24,12 +24,12 @@ import numpy as np
 import sentencepiece
 from numpy.typing import NDArray
 
-from trainer_node.engines.tinylm import model_proto, paragraphs, sealed
+from trainer_node.engines.tinylm import layout, model_proto, paragraphs, sealed
 from trainer_node.engines.tinylm.corpus import Corpus, Part
 from trainer_node.engines.tinylm.errors import CorpusInvalid, TokenizerInvalid, VocabularyTooLarge, VocabularyTooSmall
 from trainer_node.engines.tinylm.model_proto import BOS, EOS, PAD, UNK
 
-FILES = MODEL, VOCAB, MANIFEST = "tokenizer.model", "tokenizer.vocab", "tokenizer.json"
+FILES = MODEL, VOCAB, MANIFEST = "tokenizer.model", "tokenizer.vocab", layout.TOKENIZER_FACTS
 THREADS = 2  # of the training; another number gives other pieces
 TRAINED_ON_BYTES = 10_000_000  # of a larger corpus, paragraphs at equal distances are looked at
 _ENCODED_AT_ONCE = 4_096  # paragraphs
