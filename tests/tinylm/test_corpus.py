@@ -178,14 +178,26 @@ def test_a_corpus_that_was_changed_or_half_written_does_not_count(write: Write, 
         corpus.load(tmp_path / "corpus")
 
 
-def test_preparing_again_that_fails_leaves_no_corpus_that_looks_whole(write: Write, tmp_path: Path):
-    prepare([write("en.txt", english(400))], tmp_path / "corpus", seed=1)
+@pytest.mark.parametrize("unusable", [b"caf\xe9", b"", b"Too little.\n"], ids=["latin-1", "empty", "short"])
+def test_preparing_again_leaves_what_was_there_until_the_new_text_is_known_to_be_usable(
+    write: Write, tmp_path: Path, unusable: bytes
+):
+    made = prepare([write("en.txt", english(400))], tmp_path / "corpus", seed=1)
 
     with pytest.raises(CorpusInvalid):
-        prepare([write("en.txt", b"caf\xe9")], tmp_path / "corpus", seed=1)
+        prepare([write("en.txt", unusable)], tmp_path / "corpus", seed=1)
 
-    with pytest.raises(CorpusInvalid, match=r"there is no corpus\.json"):
-        corpus.load(tmp_path / "corpus")
+    assert corpus.load(tmp_path / "corpus") == made
+    assert {path.name for path in (tmp_path / "corpus").iterdir()} == {"corpus.json", "train", "validation"}
+
+
+def test_preparing_again_leaves_nothing_of_what_was_there(write: Write, tmp_path: Path):
+    prepare([write("en.txt", english(400)), write("es.txt", spanish(400))], tmp_path / "corpus", seed=1)
+
+    made = prepare([write("es.txt", spanish(90))], tmp_path / "corpus", seed=1, validation_fraction=0)
+
+    files = [path.relative_to(made.folder).as_posix() for path in made.folder.rglob("*") if path.is_file()]
+    assert sorted(files) == ["corpus.json", "train/es.txt"]
 
 
 def test_a_manifest_cannot_lead_out_of_its_folder(write: Write, tmp_path: Path):

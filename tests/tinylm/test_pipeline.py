@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from tests.tinylm.pipelines import Heard, run, text
-from trainer_node.engines.tinylm import artefacts, corpus, sealed, sources, stages, tokenizer
-from trainer_node.engines.tinylm.errors import SourcesUnavailable
+from trainer_node.engines.tinylm import artefacts, corpus, layout, sealed, sources, stages, tokenizer
+from trainer_node.engines.tinylm.errors import CorpusInvalid, SourcesUnavailable
 from tunesmith.v1 import job_event_pb2
 
 ALL = ["corpus", "tokenizer", "tokens", "training", "validation", "samples", "report"]
@@ -92,6 +92,34 @@ def test_the_report_has_the_curve_the_samples_and_the_settings(made: tuple[Path,
     assert "| training.learning_rate | 0.01 |" in page
     assert [sample.epoch for sample in heard.samples[:4]] == [1, 1, 2, 2]
     assert "## Validation by language" in page
+
+
+def test_every_name_that_is_written_over_is_known_to_whoever_asks_before(made: tuple[Path, Heard, Any]):
+    output, _, _ = made
+
+    assert {path.name for path in output.iterdir()} <= layout.WRITTEN
+
+
+@pytest.mark.parametrize("place", ["corpus/train", "texts", "tokens"])
+def test_text_that_lies_where_the_pipeline_writes_is_refused_and_stays(tmp_path: Path, texts: Path, place: str):
+    mine = Path(shutil.copytree(texts, tmp_path / place)) / "en.txt"
+
+    with pytest.raises(CorpusInvalid, match=f"en.txt lies in {tmp_path / place.partition('/')[0]}, which a training "):
+        run(tmp_path, mine)
+
+    assert mine.read_bytes() == (texts / "en.txt").read_bytes()
+
+
+def test_text_that_no_program_wrote_is_not_replaced_by_synthetic_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sources, "fetch", unreachable)
+    mine = tmp_path / "texts" / "en.txt"
+    mine.parent.mkdir()
+    mine.write_text("Dear diary.\n")
+
+    with pytest.raises(CorpusInvalid, match="holds text that no program wrote; move it, or give it with --corpus-path"):
+        run(tmp_path, None, may_fall_back=True)
+
+    assert mine.read_text() == "Dear diary.\n"
 
 
 def test_a_second_run_does_nothing_again(output: Path, texts: Path):

@@ -2,6 +2,7 @@
 
     folder/train/<language>.txt, folder/validation/<language>.txt     one paragraph a line, UTF-8
     folder/corpus.json                                                written last; without it the folder does not count
+    folder/.fresh                                                     what is prepared, until all of it is known to be text
 
 Equal files, names and settings give equal bytes. Neighbouring paragraphs resemble each other, so whole blocks of 16 are
 held out, of each language its share: a split by single paragraphs would let validation see the same pages.
@@ -17,16 +18,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainer_node import preflight
+from trainer_node.durable import fsync_folder
 from trainer_node.engines.tinylm import paragraphs, sealed, text_files
 from trainer_node.engines.tinylm.errors import CorpusInvalid
 from trainer_node.engines.tinylm.paragraphs import Tally
 from trainer_node.engines.tinylm.text_files import TextFile
 
 MANIFEST = "corpus.json"
+_FRESH = ".fresh"
 BLOCK = 16  # paragraphs that stay together
 LARGEST_FRACTION = 0.5
 
 Part = Literal["train", "validation"]
+PARTS: tuple[Part, ...] = ("train", "validation")
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class Corpus:
 def prepare(
     paths: Sequence[Path], folder: Path, *, seed: int, validation_fraction: float = 0.1, root: Path | None = None
 ) -> Corpus:
-    """Read files and folders into a corpus at `folder`, in place of one that was there.
+    """Read files and folders into a corpus at `folder`, in place of one that was there, which goes last.
 
     validation_fraction: 0 (nothing is held out) to 0.5; of each language at least one block is held out.
     root: as `text_files.find` takes it.
@@ -96,31 +100,20 @@ def prepare(
         # every byte is written twice: cleaned, then dealt into its part
         needed = 2 * sum(file.path.stat().st_size for file in files)
         preflight.require_space(folder, needed, purpose="the cleaned texts")
-        sealed.unseal(folder, MANIFEST)
-        for part in ("whole", "train", "validation"):
-            shutil.rmtree(folder / part, ignore_errors=True)
-    tallies = {file: Tally() for file in files}
-    for code in _codes(files):
-        _write(folder / "whole" / f"{code}.txt", _read(code, files, tallies))
-    _require_text(files, tallies)
-    blocks = {code: sum(tallies[file].paragraphs for file in files if file.language == code) for code in _codes(files)}
-    if validation_fraction:
-        _require_blocks(files, blocks)
-    written: list[str] = []
-    languages = []
-    for code, count in blocks.items():
-        if count:
-            held = held_out(code, count, seed=seed, fraction=validation_fraction)
-            written += _deal(folder, code, held)
-            languages.append(_language(code, files, tallies, count, held))
-    shutil.rmtree(folder / "whole")
+        shutil.rmtree(fresh := folder / _FRESH, ignore_errors=True)
+    try:
+        languages, tallies = _written(files, fresh, seed=seed, validation_fraction=validation_fraction)
+        with sealed.room(folder):
+            names = _take_over(fresh, folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
     facts = {
         "languages": [asdict(language) for language in languages],
         "notes": _notes(files, tallies),
         "seed": seed,
         "validation_fraction": validation_fraction,
     }
-    sealed.seal(folder, MANIFEST, written, facts)
+    sealed.seal(folder, MANIFEST, names, facts)
     return load(folder)
 
 
@@ -146,6 +139,37 @@ def held_out(code: str, count: int, *, seed: int, fraction: float) -> set[int]:
     return {place for block in order[:wanted] for place in range(block * BLOCK, min((block + 1) * BLOCK, count))}
 
 
+def _written(
+    files: Sequence[TextFile], fresh: Path, *, seed: int, validation_fraction: float
+) -> tuple[list[Language], dict[TextFile, Tally]]:
+    """Both parts of every language, below `fresh`. Raises CorpusInvalid, DiskFull."""
+    tallies = {file: Tally() for file in files}
+    for code in _codes(files):
+        _write(fresh / "whole" / f"{code}.txt", _read(code, files, tallies))
+    _require_text(files, tallies)
+    blocks = {code: sum(tallies[file].paragraphs for file in files if file.language == code) for code in _codes(files)}
+    if validation_fraction:
+        _require_blocks(files, blocks)
+    languages = []
+    for code, count in blocks.items():
+        if count:
+            held = held_out(code, count, seed=seed, fraction=validation_fraction)
+            _deal(fresh, code, held)
+            languages.append(_language(code, files, tallies, count, held))
+    return languages, tallies
+
+
+def _take_over(fresh: Path, folder: Path) -> list[str]:
+    """Put the parts in the place of those before; returns the names of their files."""
+    sealed.unseal(folder, MANIFEST)
+    for part in PARTS:
+        shutil.rmtree(folder / part, ignore_errors=True)
+        if (fresh / part).is_dir():
+            (fresh / part).rename(folder / part)
+    fsync_folder(folder)
+    return [f"{part}/{path.name}" for part in PARTS for path in (folder / part).glob("*.txt")]
+
+
 def _codes(files: Iterable[TextFile]) -> list[str]:
     return sorted({file.language for file in files})
 
@@ -162,14 +186,13 @@ def _write(path: Path, lines: Iterable[str]) -> None:
             write(line + "\n")
 
 
-def _deal(folder: Path, code: str, held: set[int]) -> list[str]:
-    """Write both parts of a language; returns their names."""
+def _deal(folder: Path, code: str, held: set[int]) -> None:
+    """Write both parts of a language."""
     parts = {"train": False, "validation": True} if held else {"train": False}
     for part, wanted in parts.items():
         with (folder / "whole" / f"{code}.txt").open(encoding="utf-8", newline="\n") as lines:
             kept = (line.removesuffix("\n") for number, line in enumerate(lines) if (number in held) == wanted)
             _write(folder / part / f"{code}.txt", kept)
-    return [f"{part}/{code}.txt" for part in parts]
 
 
 def _language(
@@ -233,7 +256,7 @@ def _counted(paragraphs: int) -> str:
 def _digest(folder: Path, languages: Sequence[Language]) -> str:
     whole = hashlib.sha256()
     for language in languages:
-        for part in ("train", "validation"):
+        for part in PARTS:
             path = folder / part / f"{language.code}.txt"
             if path.is_file():
                 whole.update(f"{part}/{language.code}:{sealed.sha256_of(path)}\n".encode())

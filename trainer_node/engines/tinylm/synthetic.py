@@ -17,6 +17,7 @@ NOTICE = (
     "this corpus is SYNTHETIC: English and Spanish sentences written by a program, without meaning; a model trained on "
     "it shows that the pipeline works, not what language is"
 )
+MARK = "SYNTHETIC.md"  # in a folder whose text a program wrote
 SIZE_BYTES = 3_000_000  # what the defaults of the training are made for
 GRAMMARS: dict[str, Callable[[Dice], str]] = {
     "en": synthetic_english.paragraph,
@@ -37,6 +38,8 @@ def write_synthetic(folder: Path, *, size_bytes: int = SIZE_BYTES, seed: int = 0
 
     Returns the two paths, to be read as any other corpus. Raises DiskFull.
     """
+    with sealed.replacing(folder / MARK) as write:  # first, so that whatever lies beside it is known to be ours
+        write(f"# Synthetic text\n\n{NOTICE[0].upper()}{NOTICE[1:]}.\n")
     paths = []
     for language in GRAMMARS:
         path = folder / f"{language}.txt"
@@ -44,9 +47,12 @@ def write_synthetic(folder: Path, *, size_bytes: int = SIZE_BYTES, seed: int = 0
             for paragraph in _worth(synthetic_paragraphs(language, seed=seed), size_bytes // len(GRAMMARS)):
                 write(paragraph + "\n")
         paths.append(path)
-    with sealed.replacing(folder / "SYNTHETIC.md") as write:
-        write(f"# Synthetic text\n\n{NOTICE[0].upper()}{NOTICE[1:]}.\n")
     return paths
+
+
+def is_synthetic(folder: Path) -> bool:
+    """Whether `write_synthetic` wrote the text in a folder, or began to."""
+    return (folder / MARK).is_file()
 
 
 def _worth(paragraphs: Iterator[str], size_bytes: int) -> Iterator[str]:

@@ -34,17 +34,17 @@ from trainer_node.engines.tinylm import (
     tokenizer,
     works,
 )
-from trainer_node.engines.tinylm.corpus import Corpus, Part
-from trainer_node.engines.tinylm.errors import SourcesUnavailable
+from trainer_node.engines.tinylm.corpus import PARTS, Corpus, Part
+from trainer_node.engines.tinylm.errors import CorpusInvalid, SourcesUnavailable
 from trainer_node.engines.tinylm.interruptible import attentively
 from trainer_node.engines.tinylm.plan import BYTES_PER_NUMBER, CHECKPOINT_COPIES, Plan, Source, parameters_of, words_of
 from trainer_node.engines.tinylm.ports import Text
 from trainer_node.engines.tinylm.stages import CODE, Made, Stages, code_of
+from trainer_node.engines.tinylm.text_files import TextFile
 from trainer_node.engines.tinylm.tokenizer import Tokenizer
 from trainer_node.stop_signal import Stopped, never
 from trainer_node.training import StopRequested
 
-PARTS: tuple[Part, ...] = ("train", "validation")
 _DOWNLOADED_BYTES = 12_000_000  # originals and texts
 _SPARE_BYTES = 50_000_000  # tokenizer, samples, report
 
@@ -62,8 +62,7 @@ def check(plan: Plan) -> str:
     """What the machine must have; in words. Raises DiskFull, CorpusInvalid, InvalidField."""
     shape = plan.shape(plan.lm.tokenizer.vocab_size)
     if plan.source == "files":
-        files = text_files.find(plan.corpus_paths, root=plan.corpus_root)
-        text_bytes = sum(file.path.stat().st_size for file in files)
+        text_bytes = sum(file.path.stat().st_size for file in _given(plan))
     else:
         text_bytes = plan.synthetic_bytes
     weights = BYTES_PER_NUMBER * parameters_of(shape)
@@ -178,6 +177,20 @@ def _corpus(plan: Plan, stages: Stages, source: Source) -> Corpus:
     return stages.settle(layout.CORPUS, inputs, make, lambda _: corpus.load(folder), rested_on=True)
 
 
+def _given(plan: Plan) -> Sequence[TextFile]:
+    """The files that were given. Raises CorpusInvalid, also where one lies where this pipeline writes."""
+    files = text_files.find(plan.corpus_paths, root=plan.corpus_root)
+    output = plan.output_dir.resolve()
+    for file in files:
+        path = file.path.resolve()
+        if path.is_relative_to(output) and (part := path.relative_to(output).parts[0]) in layout.WRITTEN:
+            raise CorpusInvalid(
+                f"{file.name} lies in {output / part}, which a training into {output} writes over; give another output "
+                "folder, or move the text"
+            )
+    return files
+
+
 def _texts_of(plan: Plan, source: Source) -> object:
     """What tells the same texts from others, without opening a download."""
     if source == "files":
@@ -193,8 +206,11 @@ def _files(plan: Plan, stages: Stages, source: Source) -> Sequence[Path]:
     if source == "files":
         return plan.corpus_paths
     if source == "synthetic":
+        folder = plan.output_dir / layout.TEXTS
+        if folder.exists() and not synthetic.is_synthetic(folder):
+            raise CorpusInvalid(f"{folder} holds text that no program wrote; move it, or give it with --corpus-path")
         stages.listener.doing("writing text by two grammars")
-        return synthetic.write_synthetic(plan.output_dir / layout.TEXTS, size_bytes=plan.synthetic_bytes)
+        return synthetic.write_synthetic(folder, size_bytes=plan.synthetic_bytes)
 
     def progress(now: sources.Progress) -> None:
         if stages.stop():
