@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,9 +48,10 @@ def train_in_foreground(session: Session, keywords: Mapping[str, Any]) -> int:
     plan = _plan(where, layer, spec)
     telemetry = CallbackTelemetry(session.out.message)
     stopping = "finishing the step and writing a checkpoint; Ctrl-C again stops at once"
+    ways = _WaysOn(where.folder, begun=not where.restarts)
     with (
         _alone(where.folder),
-        _saying_how_to_go_on(session, where.folder),
+        _saying_how_to_go_on(session, ways),
         diverted(session, where.folder / LOG),
         _listener(session, telemetry) as listener,
         ctrl_c(lambda: listener.say(stopping)) as stop,
@@ -61,10 +63,25 @@ def train_in_foreground(session: Session, keywords: Mapping[str, Any]) -> int:
             from trainer_node.durable import replace_file
 
             replace_file(where.folder / layout.CONFIG, lm_settings.written(spec, layer).encode())
+            ways.begun = True
 
         end = ended(lambda: pipeline.run(plan, listener, OutputFiles(), stop, begun=begun), spec)
         listener.event(job_event_pb2.JobEvent(finished=end))
-    return _outcome(session, end, where.folder)
+    return _outcome(session, end, ways)
+
+
+@dataclass
+class _WaysOn:
+    """How a training that was stopped goes on. begun: it is the one in the folder, and not one before it."""
+
+    folder: Path
+    begun: bool
+
+    def words(self) -> str:
+        """The command; the settings are in the folder."""
+        if not self.begun:
+            return "The new training had not begun; give the same command again"
+        return "Go on with: " + shlex.join(["tunesmith", "lm", "train", "--output", str(self.folder), "--resume"])
 
 
 def _settings(session: Session, keywords: Mapping[str, Any]) -> tuple[Target, Layer, JobSpec]:
@@ -103,6 +120,7 @@ def _plan(where: Target, layer: Layer, spec: JobSpec) -> Plan:
         corpus_paths=[Path(path) for path in layer.own.get("corpus_path", ())],
         may_fall_back="corpus_source" not in layer.where,
         resume_dir=latest(where.folder / layout.CHECKPOINTS) if where.resumes else None,
+        resumes=where.resumes,
         restart=where.restarts,
         threads=layer.own.get("threads"),
     )
@@ -122,23 +140,18 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _saying_how_to_go_on(session: Session, output: Path) -> Iterator[None]:
+def _saying_how_to_go_on(session: Session, ways: _WaysOn) -> Iterator[None]:
     """Ctrl-C twice ends at once; what was committed before is there to go on from."""
     try:
         yield
     except KeyboardInterrupt:
-        session.out.note(f"stopped at once. Go on with: {go_on(output)}")
+        session.out.note(f"stopped at once. {ways.words()}")
         if threading.active_count() > 1:
             # A thread is still inside of SentencePiece. Were the interpreter taken down around it, it would abort.
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(ExitCode.INTERRUPT)
         raise
-
-
-def go_on(output: Path) -> str:
-    """The command that goes on; the settings are in the folder."""
-    return shlex.join(["tunesmith", "lm", "train", "--output", str(output), "--resume"])
 
 
 @contextmanager
@@ -168,11 +181,11 @@ def _log_line(emit: Callable[[JobEvent], None]) -> Callable[[str], None]:
     return line
 
 
-def _outcome(session: Session, end: JobFinished, output: Path) -> int:
+def _outcome(session: Session, end: JobFinished, ways: _WaysOn) -> int:
     """Tell how it ended; returns the exit code."""
     from services.cli import failures
 
-    out = session.out
+    out, output = session.out, ways.folder
     if end.HasField("failed"):
         code = exit_code_of(end.failed.reason)
         code = ExitCode.RUN_FAILED if code == ExitCode.BUG else code
@@ -180,9 +193,9 @@ def _outcome(session: Session, end: JobFinished, output: Path) -> int:
         failures.show(failures.Failure(end.failed.reason, end.failed.message, code, hints=hints), session)
         return code
     if end.HasField("cancelled"):
-        step = end.cancelled.checkpoint_step
+        step = end.cancelled.checkpoint_step if ways.begun else 0
         kept = f"a checkpoint of step {step} is kept" if step else "no step was taken yet; finished stages are kept"
-        out.note(f"stopped; {kept}. Go on with: {go_on(output)}")
+        out.note(f"stopped; {kept}. {ways.words()}")
         return ExitCode.INTERRUPT
     if out.format == "table":
         paths = {"model": layout.BEST, "tokenizer": layout.TOKENIZER, "report": layout.PAGE, "log": LOG}

@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -15,9 +16,11 @@ import pytest_asyncio
 
 from services.cli.main import main
 from services.rpc import errors
+from tests.cli.lm import TRAIN
 from tests.cli.plane import FakePlane
 from tests.cli.plane_settings import FakeSetting, RealSetting, Setting
 from tests.support.control_plane import Plane
+from trainer_node.engines.tinylm.synthetic import write_synthetic
 from tunesmith.client import watch
 from tunesmith.client.client import Client
 
@@ -73,6 +76,26 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Run:
         return Result(int(code), captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small corpus in both languages, for language models; never changed."""
+    folder = tmp_path_factory.mktemp("texts")
+    write_synthetic(folder, size_bytes=40_000)
+    return folder
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """Where language models are written."""
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def train(cli: Run, texts: Path, out: Path) -> Run:
+    """Trains a language model for an epoch into `out`."""
+    return lambda *args: cli(*TRAIN, "--corpus-path", str(texts), "--output", str(out), "--epochs", "1", *args)
 
 
 @pytest.fixture

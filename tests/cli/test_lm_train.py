@@ -15,32 +15,11 @@ from tests.cli.lm import SMALL, TRAIN
 from trainer_node.durable import held
 from trainer_node.engines.tinylm import sources
 from trainer_node.engines.tinylm.errors import SourcesUnavailable
-from trainer_node.engines.tinylm.synthetic import write_synthetic
 
 
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
-
-
-@pytest.fixture(scope="module")
-def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small corpus in both languages."""
-    folder = tmp_path_factory.mktemp("texts")
-    write_synthetic(folder, size_bytes=40_000)
-    return folder
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    """Where models are written."""
-    return tmp_path / "model"
-
-
-@pytest.fixture
-def train(cli: Run, texts: Path, out: Path) -> Run:
-    """Trains for an epoch into `out`."""
-    return lambda *args: cli(*TRAIN, "--corpus-path", str(texts), "--output", str(out), "--epochs", "1", *args)
 
 
 def test_a_model_is_made_and_plain_lines_tell_how(train: Run, out: Path):
@@ -202,21 +181,6 @@ def test_resuming_a_finished_training_says_that_it_is_done(train: Run, cli: Run,
     assert again.code == 0
     assert again.out.count("state=unchanged") == 7
     assert "state=begun" not in again.out.replace("name=preflight state=begun", "")
-
-
-def test_restarting_begins_again_and_a_new_version_leaves_what_is_there(train: Run, out: Path):
-    train()
-    model = (out / "best_model.pt").read_bytes()
-
-    beside = train("--new-version", "--learning-rate", "0.02")
-    kept = (out / "best_model.pt").read_bytes()
-    restarted = train("--restart", "--learning-rate", "0.02")
-
-    assert (beside.code, restarted.code) == (0, 0)
-    assert kept == model
-    assert "name=tokenizer state=unchanged" in restarted.out
-    assert (out / "best_model.pt").read_bytes() != model
-    assert (out / "best_model.pt").read_bytes() == (out.with_name("model-v2") / "best_model.pt").read_bytes()
 
 
 @pytest.mark.parametrize("answer", ["resume", "restart", "new-version"])

@@ -105,6 +105,7 @@ def run(
         corpus_paths=[corpus] if corpus else [],
         may_fall_back=may_fall_back,
         resume_dir=checkpoints.latest(output / "checkpoints") if resume else None,
+        resumes=resume,
         threads=1,
         synthetic_bytes=SIZE_BYTES,
     )

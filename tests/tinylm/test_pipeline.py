@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.tinylm.pipelines import Heard, run, text
+from trainer_node import checkpoints
 from trainer_node.engines.tinylm import artefacts, corpus, layout, sealed, sources, stages, tokenizer
 from trainer_node.engines.tinylm.errors import CorpusInvalid, SourcesUnavailable
 from tunesmith.v1 import job_event_pb2
@@ -224,10 +225,50 @@ def test_a_training_that_is_gone_on_with_keeps_its_text_and_says_what_differs(ou
         run(output, texts, resume=True, tokenizer={"vocab_size": 420})
 
     assert refused.value.message == (
-        "the tokenizer of this training was made with another vocab_size; go on with what it was, or give --restart "
-        "or --new-version"
+        "the tokenizer that lies there was made otherwise: vocab_size changed since; go on with what it was, or give "
+        "--restart or --new-version"
     )
     assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
+
+
+def test_a_finished_training_without_a_checkpoint_is_not_begun_again_by_resuming_it(output: Path, texts: Path):
+    shutil.rmtree(output / "checkpoints")
+    models = {name: (output / name).read_bytes() for name in MODELS}
+
+    unchanged = Heard()
+    run(output, texts, heard=unchanged, resume=True)
+    with pytest.raises(stages.ChangedSince, match="the training that lies there was made otherwise: settings changed"):
+        run(output, texts, resume=True, training={"epochs": 3})
+
+    assert unchanged.done == []
+    assert {name: (output / name).read_bytes() for name in MODELS} == models
+
+
+def test_a_training_goes_on_without_the_text_that_its_corpus_was_made_of(
+    output: Path, texts: Path, made: tuple[Path, Heard, Any], tmp_path: Path
+):
+    for name in (*MODELS, "stages/training.json"):
+        (output / name).unlink()
+    shutil.rmtree(checkpoints.checkpoints(output / "checkpoints")[-1])
+    heard = Heard()
+
+    run(output, tmp_path / "moved", heard=heard, resume=True)
+
+    assert heard.done == ["training", "report"]
+    assert "the text is not where it was; the training goes on with what was made of it" in heard.said
+    assert all((output / name).read_bytes() == (made[0] / name).read_bytes() for name in MODELS)
+
+
+def test_a_training_whose_text_and_corpus_are_gone_says_what_to_give(output: Path, tmp_path: Path):
+    (output / "corpus" / "train" / "en.txt").unlink()
+
+    with pytest.raises(CorpusInvalid) as refused:
+        run(output, tmp_path / "moved", resume=True)
+
+    assert refused.value.message == (
+        f"there is no {tmp_path / 'moved'}, and what was made of it in {output / 'corpus'} is not whole; give the same "
+        "text with --corpus-path"
+    )
 
 
 def unreachable(*_: object, **__: object) -> list[Path]:

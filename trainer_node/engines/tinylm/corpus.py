@@ -2,7 +2,7 @@
 
     folder/train/<language>.txt, folder/validation/<language>.txt     one paragraph a line, UTF-8
     folder/corpus.json                                                written last; without it the folder does not count
-    folder/.fresh                                                     what is prepared, until all of it is known to be text
+    folder/.fresh                                                     what is prepared, until it is known to be usable
 
 Equal files, names and settings give equal bytes. Neighbouring paragraphs resemble each other, so whole blocks of 16 are
 held out, of each language its share: a split by single paragraphs would let validation see the same pages.

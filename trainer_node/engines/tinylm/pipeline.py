@@ -61,16 +61,15 @@ def run(
 ) -> Outcome:
     """All stages. Returns JobCancelled where a stop was asked for, with the step of the checkpoint, if any.
 
-    begun: called once it is certain that these settings are trained with: after the preflight, or, where a training
-    goes on, once it has proven to be the same. Raises every TunesmithError of the parts.
+    begun: called once it is certain that these settings are trained with: after the preflight, or, where there is a
+    training that goes on or has to go, when the first step is about to be taken. Raises every TunesmithError of the
+    parts.
     """
-    stages = Stages(plan.output_dir, listener, stop, going_on=plan.resume_dir is not None)
+    stages = Stages(plan.output_dir, listener, stop, going_on=plan.going_on)
     listener.planned(STAGES)
     try:
         _check(plan, stages)
-        if plan.restart:
-            training_stage.discard(plan.output_dir)
-        if plan.resume_dir is None:
+        if not (plan.going_on or plan.restart):
             begun()
         corpus = text_stages.prepared(plan, stages)
         pieces = text_stages.trained_tokenizer(plan, stages, corpus)
@@ -89,5 +88,5 @@ def _check(plan: Plan, stages: Stages) -> None:
     """The preflight, which is done every time: a disk fills up between two."""
     stages.listener.began(PREFLIGHT, "")
     begun = perf_counter()
-    said = text_stages.check(plan)
+    said = text_stages.check(plan, stages)
     stages.listener.ended(StageEnd(PREFLIGHT, said, perf_counter() - begun, unchanged=False))

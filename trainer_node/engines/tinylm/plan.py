@@ -25,8 +25,9 @@ class Plan:
 
     job: with its spec resolved, of the kind tiny_lm; its ids may be empty. corpus_paths: files and folders with text;
     none takes the spec's built-in corpus. corpus_root: messages name texts from there on. may_fall_back: where the
-    download fails, train on the synthetic corpus instead. resume_dir: a committed checkpoint to go on from. restart: a
-    training that is there goes. threads: of the training; None leaves it to the machine. cache_dir: for downloads.
+    download fails, train on the synthetic corpus instead. resume_dir: a committed checkpoint to go on from. resumes: go
+    on with what is there, and begin nothing again that was begun. restart: a training that is there goes. threads: of
+    the training; None leaves it to the machine. cache_dir: for downloads.
     """
 
     job: trainer_pb2.Job
@@ -36,6 +37,7 @@ class Plan:
     corpus_root: Path | None = None
     may_fall_back: bool = False
     resume_dir: Path | None = None
+    resumes: bool = False
     restart: bool = False
     threads: int | None = None
     synthetic_bytes: int = synthetic.SIZE_BYTES
@@ -49,6 +51,11 @@ class Plan:
     def is_of_a_run(self) -> bool:
         """Whether a control plane knows of it, or only a person at a terminal."""
         return bool(self.job.run_id)
+
+    @property
+    def going_on(self) -> bool:
+        """Whether what is there must stay as it is."""
+        return self.resumes or self.resume_dir is not None
 
     @property
     def source(self) -> Source:

@@ -60,12 +60,13 @@ class Stages:
         load: Callable[[Mapping[str, Any]], T],
         *,
         rested_on: bool = False,
+        anew: bool = False,
     ) -> T:
         """The outcome of a stage: as it lies there, or made now.
 
         inputs: all that decides it, as JSON values. load: the outcome out of the result. rested_on: by the training, so
-        that it stays as it is where one goes on. Raises Stopped where a stop was asked for; ChangedSince; what `make`
-        raises; DiskFull.
+        that it stays as it is where one goes on. anew: it is made, whatever lies there. Raises Stopped where a stop was
+        asked for; ChangedSince; what `make` raises; DiskFull.
         """
         fixed = self.going_on and rested_on
         if self.stop():
@@ -76,10 +77,10 @@ class Stages:
         changed = _changed(before["inputs"], inputs) if before else []
         if fixed and set(changed) - {CODE}:
             raise ChangedSince(
-                f"the {name} of this training was made with another {' and '.join(changed)}; go on with what it was, "
-                "or give --restart or --new-version"
+                f"the {name} that lies there was made otherwise: {' and '.join(changed)} changed since; go on with "
+                "what it was, or give --restart or --new-version"
             )
-        if before is not None and not damage and (fixed or not changed):
+        if before is not None and not damage and not anew and (fixed or not changed):
             self.listener.ended(StageEnd(name, before["said"], perf_counter() - begun, unchanged=True))
             return load(before["result"])
         self.listener.began(name, damage or (f"{' and '.join(changed)} changed" if changed else ""))
@@ -96,6 +97,10 @@ class Stages:
         """What went into a stage when it was last done; empty where it was not."""
         before, _ = self._record(name)
         return before["inputs"] if before else {}
+
+    def is_whole(self, name: str) -> bool:
+        """Whether a stage was done, and all that came of it is there."""
+        return sealed.is_whole(self.folder, layout.record_of(name))
 
     def _record(self, name: str) -> tuple[dict[str, Any] | None, str]:
         """The record of a stage, and what is wrong with its files."""

@@ -6,7 +6,7 @@ import hashlib
 import json
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
@@ -58,11 +58,11 @@ class Tokenized:
     digest: str
 
 
-def check(plan: Plan) -> str:
+def check(plan: Plan, stages: Stages) -> str:
     """What the machine must have; in words. Raises DiskFull, CorpusInvalid, InvalidField."""
     shape = plan.shape(plan.lm.tokenizer.vocab_size)
     if plan.source == "files":
-        text_bytes = sum(file.path.stat().st_size for file in _given(plan))
+        text_bytes = sum(file.path.stat().st_size for file in _given(plan, stages))
     else:
         text_bytes = plan.synthetic_bytes
     weights = BYTES_PER_NUMBER * parameters_of(shape)
@@ -151,7 +151,7 @@ def _corpus(plan: Plan, stages: Stages, source: Source) -> Corpus:
     folder, settings = plan.output_dir / layout.CORPUS, plan.lm
     inputs = {
         "source": source,
-        "texts": _texts_of(plan, source),
+        "texts": _texts_of(plan, stages, source),
         "seed": settings.training.seed,
         "validation_fraction": settings.validation.validation_fraction,
         CODE: code_of(corpus, paragraphs, text_files, decoding, gutenberg),
@@ -177,10 +177,29 @@ def _corpus(plan: Plan, stages: Stages, source: Source) -> Corpus:
     return stages.settle(layout.CORPUS, inputs, make, lambda _: corpus.load(folder), rested_on=True)
 
 
-def _given(plan: Plan) -> Sequence[TextFile]:
-    """The files that were given. Raises CorpusInvalid, also where one lies where this pipeline writes."""
-    files = text_files.find(plan.corpus_paths, root=plan.corpus_root)
-    output = plan.output_dir.resolve()
+def _given(plan: Plan, stages: Stages) -> Sequence[TextFile]:
+    """The files that were given. None where they are gone and not needed: a training goes on whose corpus is whole.
+
+    Raises CorpusInvalid, also where one lies where this pipeline writes.
+    """
+    try:
+        files = text_files.find(plan.corpus_paths, root=plan.corpus_root)
+        _require_outside(plan.output_dir.resolve(), files)
+    except CorpusInvalid as error:
+        if not stages.going_on:
+            raise
+        if stages.is_whole(layout.CORPUS):
+            return ()
+        what = error.message.partition("; ")[0]
+        raise CorpusInvalid(
+            f"{what}, and what was made of it in {plan.output_dir / layout.CORPUS} is not whole; give the same text "
+            "with --corpus-path"
+        ) from error
+    return files
+
+
+def _require_outside(output: Path, files: Iterable[TextFile]) -> None:
+    """Raises CorpusInvalid where a file lies in what the pipeline writes over. output: as it is without links."""
     for file in files:
         path = file.path.resolve()
         if path.is_relative_to(output) and (part := path.relative_to(output).parts[0]) in layout.WRITTEN:
@@ -188,12 +207,14 @@ def _given(plan: Plan) -> Sequence[TextFile]:
                 f"{file.name} lies in {output / part}, which a training into {output} writes over; give another output "
                 "folder, or move the text"
             )
-    return files
 
 
-def _texts_of(plan: Plan, source: Source) -> object:
+def _texts_of(plan: Plan, stages: Stages, source: Source) -> object:
     """What tells the same texts from others, without opening a download."""
     if source == "files":
+        if not _given(plan, stages):
+            stages.listener.say("the text is not where it was; the training goes on with what was made of it")
+            return stages.inputs_before(layout.CORPUS)["texts"]
         return corpus.source_facts(plan.corpus_paths, root=plan.corpus_root)
     if source == "synthetic":
         code = code_of(synthetic, synthetic_english, synthetic_spanish, synthetic_words)

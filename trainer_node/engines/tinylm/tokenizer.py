@@ -130,13 +130,11 @@ class Tokenizer:
 
 
 def train(corpus: Corpus, folder: Path, *, vocab_size: int = 8_000, byte_fallback: bool = True) -> Tokenizer:
-    """Train on the training part of a corpus and write the tokenizer, in place of one that was there.
+    """Train on the training part of a corpus and write the tokenizer, in place of one that was there until then.
 
     vocab_size: all pieces, special ones and bytes included. byte_fallback: see the module.
     Raises VocabularyTooLarge and VocabularyTooSmall, both with the nearest size that fits; CorpusInvalid; DiskFull.
     """
-    with sealed.room(folder):
-        sealed.unseal(folder, MANIFEST)
     model = train_model(_looked_at(corpus), vocab_size=vocab_size, byte_fallback=byte_fallback)
     made = Tokenizer(model)
     facts = {

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from trainer_node.checkpoints import CheckpointFolder, latest, step_of
+from trainer_node.checkpoints import CheckpointFolder, checkpoints, latest, step_of
 from trainer_node.durable import replace_file
 from trainer_node.engines.tinylm import artefacts, beginning, heads, layout, model, pretrain, sealed, speed, windows
 from trainer_node.engines.tinylm.corpus import Corpus
@@ -34,7 +34,7 @@ from tunesmith.v1 import job_event_pb2
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is ready before a training begins. begun: called where one goes on, once it has proven to be this one."""
+    """What is ready before a training begins. begun: see pipeline.run."""
 
     plan: Plan
     stages: Stages
@@ -80,7 +80,11 @@ def trained(prepared: Prepared) -> Mapping[str, Any]:
                 raise Stopped
             return _left(prepared, done, shape)
 
-    return prepared.stages.settle(layout.TRAINING, inputs, make, lambda _: history_of(output))
+    return prepared.stages.settle(
+        *(layout.TRAINING, inputs, make, lambda _: history_of(output)),
+        rested_on=plan.resume_dir is None,  # a finished one, of which no checkpoint is left
+        anew=plan.restart,
+    )
 
 
 def history_of(folder: Path) -> dict[str, Any]:
@@ -91,11 +95,11 @@ def history_of(folder: Path) -> dict[str, Any]:
 
 
 def discard(folder: Path) -> None:
-    """Remove a training and its models; the text, the tokenizer and the tokens stay, to be looked at again."""
-    for name in (layout.CHECKPOINTS, layout.SAMPLES):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for name in (*layout.MODELS, layout.HISTORY, layout.record_of(layout.TRAINING)):
+    """Remove a training, its models and what was told of it; the text, the tokenizer and the tokens stay."""
+    for name in (layout.record_of(layout.TRAINING), *layout.MODELS, layout.HISTORY, *layout.REPORT_FILES):
         (folder / name).unlink(missing_ok=True)
+    for old in (*checkpoints(folder / layout.CHECKPOINTS), folder / layout.SAMPLES):
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def samples_before(folder: Path) -> list[TextSample]:
@@ -196,7 +200,9 @@ class _Telling:
     def begins(self, beginning: Beginning) -> None:
         """The training's outline."""
         resumed = self.plan.resume_dir
-        if resumed is not None:
+        if self.plan.restart:
+            discard(self.plan.output_dir)  # now that the text and the settings have proven to be usable
+        if self.plan.restart or self.plan.going_on:
             self.prepared.begun()
         self.total_steps = beginning.total_steps
         started = job_event_pb2.JobStarted(
