@@ -20,6 +20,7 @@ class PlainListener:
     def __init__(self, out: Output, display: LineDisplay) -> None:
         self._out, self._display = out, display
         self._places: dict[str, str] = {}
+        self.stage = ""  # that is worked on
 
     def planned(self, stages: Sequence[str]) -> None:
         """Numbers them."""
@@ -27,6 +28,7 @@ class PlainListener:
 
     def began(self, stage: str, why: str) -> None:
         """One line."""
+        self.stage = stage
         facts = [("stage", self._places[stage]), ("name", stage), ("state", "begun"), ("again", why)]
         self._out.pairs((key, value) for key, value in facts if value)
 
@@ -70,6 +72,7 @@ class LiveListener:
     def __init__(self, display: LiveDisplay) -> None:
         self._display = display
         self._places: dict[str, str] = {}
+        self.stage = ""  # that is worked on
 
     def planned(self, stages: Sequence[str]) -> None:
         """Numbers them."""
@@ -77,6 +80,7 @@ class LiveListener:
 
     def began(self, stage: str, why: str) -> None:
         """Below the lines."""
+        self.stage = stage
         self._display.retitle(f"{self._places[stage]} {stage}")
         self.doing(f"again: {why}" if why else "")
 

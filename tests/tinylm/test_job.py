@@ -16,8 +16,8 @@ import pytest
 from tests.tinylm.pipelines import spec, text
 from trainer_node.checkpoints import checkpoints, latest, step_of
 from trainer_node.engines import tensor_files
-from trainer_node.engines.tinylm import corpus, pipeline
-from trainer_node.engines.tinylm.errors import CorpusInvalid
+from trainer_node.engines.tinylm import corpus, pipeline, sources
+from trainer_node.engines.tinylm.errors import CorpusInvalid, SourcesUnavailable
 from trainer_node.engines.tinylm.tokenizer import Tokenizer
 from trainer_node.errors import DiskFull
 from trainer_node.foreground import CallbackTelemetry, OutputFiles
@@ -49,7 +49,7 @@ class Node:
 
     def train(
         self,
-        corpus: Path,
+        corpus: Path | None,
         *,
         resume_dir: Path | None = None,
         stop: Callable[[], bool] = lambda: False,
@@ -59,7 +59,7 @@ class Node:
         """A job of the settings of `pipelines`, changed."""
         job = TrainingJob(
             job=trainer_pb2.Job(run_id="run_1", attempt=attempt, spec=spec(**changes)),
-            corpus_paths=[corpus],
+            corpus_paths=[corpus] if corpus else [],
             models_dir=self.folder,
             cache_dir=self.folder / "cache",
             output_dir=self.output,
@@ -200,6 +200,26 @@ def test_a_stop_is_heard_while_a_large_text_is_worked_on(
 
     assert outcome == job_event_pb2.JobCancelled()
     assert not (node.output / "stages" / f"{stage}.json").exists()
+
+
+@pytest.mark.parametrize("mirror", ["silent", "broken"])
+def test_a_stop_is_heard_while_a_mirror_says_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, mirror: str
+) -> None:
+    node, asked, ended = Node(tmp_path), Event(), Event()
+
+    def fetch(*_: Any, **__: Any) -> list[Path]:
+        asked.set()
+        ended.wait(3600 if mirror == "silent" else 0)
+        raise SourcesUnavailable("Treasure Island could not be downloaded (no answer)", work="Treasure Island")
+
+    monkeypatch.setattr(sources, "fetch", fetch)
+
+    outcome = node.train(None, stop=asked.is_set)
+    ended.set()
+
+    assert outcome == job_event_pb2.JobCancelled()
+    assert "SYNTHETIC" not in capsys.readouterr().out
 
 
 def test_a_text_is_named_as_its_owner_named_it(tmp_path: Path) -> None:

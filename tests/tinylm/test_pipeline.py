@@ -6,6 +6,7 @@ import json
 import shutil
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -287,6 +288,18 @@ def test_without_a_network_the_synthetic_corpus_is_taken_and_said_loudly(
     for page in ("report.md", "README.md"):
         assert "**This corpus is SYNTHETIC: " in (tmp_path / page).read_text()
     assert artefacts.read(tmp_path / "best_model.pt")["config"]["about"]["synthetic"] is True
+
+
+def test_a_stop_while_works_are_downloaded_is_no_reason_to_take_other_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked, heard = Event(), Heard()
+    monkeypatch.setattr(sources, "fetch", lambda *_, **__: asked.set() or unreachable())
+
+    outcome = run(tmp_path, None, heard=heard, may_fall_back=True, stop=asked.is_set)
+
+    assert outcome == job_event_pb2.JobCancelled()
+    assert heard.loud == []
 
 
 def test_a_training_that_began_on_synthetic_text_goes_on_with_it_when_the_network_is_back(

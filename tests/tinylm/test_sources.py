@@ -179,13 +179,25 @@ def test_a_mirror_that_answers_another_range_is_refused(mirror: Mirror, tmp_path
 
 def test_a_stop_keeps_what_has_arrived(mirror: Mirror, tmp_path: Path):
     def stop(received: int) -> None:
-        raise KeyboardInterrupt
+        if received:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         download(wanted(mirror, "/breaks-once"), tmp_path / "book", progress=stop)
 
     download(wanted(mirror, "/good"), tmp_path / "book")
     assert mirror.asked[-1] == ("/good", HALF)
+
+
+def test_a_stop_is_heard_between_two_mirrors(mirror: Mirror, tmp_path: Path):
+    def stop(received: int) -> None:
+        if mirror.asked:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        download(wanted(mirror, "/gone", "/good"), tmp_path / "book", progress=stop)
+
+    assert mirror.asked == [("/gone", 0)]
 
 
 def test_two_at_once_fetch_a_file_once(mirror: Mirror, tmp_path: Path):

@@ -58,7 +58,8 @@ def download(wanted: Wanted, path: Path, *, patience_s: float = 20.0, progress: 
     """Give `path` with the bytes, fetching them unless it is there with the right sum.
 
     patience_s: seconds for an answer, and for any `SLOWEST_BYTES` of it, before the next mirror is tried. Two processes
-    that want the same file do not fetch it twice. What `progress` raises ends the download and keeps the part.
+    that want the same file do not fetch it twice. progress: called as bytes arrive, and before each try; what it raises
+    ends the download and keeps the part.
     Raises Unavailable; DiskFull.
     """
     with _alone(path):
@@ -99,6 +100,7 @@ def _fill(part: Path, address: str, wanted: Wanted, patience_s: float, progress:
         before = _size(part)
         if before >= wanted.size_bytes:
             return
+        progress(before)
         try:
             _receive(part, address, wanted, patience_s, progress)
         except urllib.error.HTTPError as error:

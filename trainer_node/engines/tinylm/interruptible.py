@@ -14,8 +14,14 @@ _POLL_S = 0.1
 T = TypeVar("T")
 
 
-def attentively(work: Callable[[], T], *, stop: StopRequested = never) -> T:
+def nothing() -> None:
+    """Nobody waits for it."""
+
+
+def attentively(work: Callable[[], T], *, stop: StopRequested = never, meanwhile: Callable[[], None] = nothing) -> T:
     """Do what takes long, or long inside of C++, in a thread of its own: this one hears signals meanwhile.
+
+    meanwhile: called now and then in this thread.
 
     What `work` writes must be whole or absent: where this thread is interrupted, or raises Stopped, the process is
     about to end without taking down its interpreter, which would abort in C++.
@@ -35,6 +41,7 @@ def attentively(work: Callable[[], T], *, stop: StopRequested = never) -> T:
         thread.join(_POLL_S)
         if stop():
             raise Stopped
+        meanwhile()
     if failed:
         raise failed[0]
     return done[0]

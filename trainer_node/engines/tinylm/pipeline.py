@@ -16,6 +16,7 @@ from time import perf_counter
 from trainer_node import preflight
 from trainer_node.checkpoints import latest, step_of
 from trainer_node.engines.tinylm import layout, report_stage, speed, text_stages, training_stage, trial_stages
+from trainer_node.engines.tinylm.interruptible import nothing
 from trainer_node.engines.tinylm.plan import Plan
 from trainer_node.engines.tinylm.stages import Stages
 from trainer_node.engines.tinylm.telling import LineListener, Listener, StageEnd
@@ -50,10 +51,6 @@ def train(job: TrainingJob, telemetry: Telemetry, blobs: Blobs, stop: StopReques
     listener = LineListener(lambda line: print(line, flush=True), telemetry.emit)
     with preflight.disk_full_says_what_to_free(job.output_dir):
         return run(plan, listener, blobs, stop)
-
-
-def nothing() -> None:
-    """Nobody waits for it."""
 
 
 def run(

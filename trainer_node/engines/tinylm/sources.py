@@ -45,8 +45,8 @@ def fetch(
 ) -> list[Path]:
     """The texts of the works, for `corpus.prepare`; downloads what the cache lacks.
 
-    patience_s: seconds that a mirror may keep silent. on_progress: called as bytes arrive; what it raises ends the
-    download, and the next call goes on from there.
+    patience_s: seconds that a mirror may keep silent. on_progress: called as bytes arrive, and before a mirror is
+    asked; what it raises ends the download, and the next call goes on from there.
     Raises SourcesUnavailable, with what each mirror said and what else can be done; DiskFull.
     """
     folder = cache_dir / f"texts-{_recipe(works)}"

@@ -74,6 +74,7 @@ class LineListener:
     def __init__(self, line: Callable[[str], None], event: Callable[[job_event_pb2.JobEvent], None]) -> None:
         self._line, self._event = line, event
         self._places: dict[str, str] = {}
+        self.stage = ""  # that is worked on
 
     def planned(self, stages: Sequence[str]) -> None:
         """Numbers them."""
@@ -81,6 +82,7 @@ class LineListener:
 
     def began(self, stage: str, why: str) -> None:
         """One line."""
+        self.stage = stage
         self._line(f"stage {self._place(stage)} {stage}" + (f": again, since {why}" if why else ""))
 
     def doing(self, what: str) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 import shutil
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -88,6 +89,8 @@ def prepared(plan: Plan, stages: Stages) -> Corpus:
     try:
         return _corpus(plan, stages, source)
     except SourcesUnavailable as error:
+        if stages.stop():
+            raise Stopped from error
         if not plan.may_fall_back:
             raise
         stages.listener.say(
@@ -233,15 +236,27 @@ def _files(plan: Plan, stages: Stages, source: Source) -> Sequence[Path]:
         stages.listener.doing("writing text by two grammars")
         return synthetic.write_synthetic(folder, size_bytes=plan.synthetic_bytes)
 
-    def progress(now: sources.Progress) -> None:
+    return _downloaded(plan, stages)
+
+
+def _downloaded(plan: Plan, stages: Stages) -> Sequence[Path]:
+    """The works. A stop is heard at once, at a terminal too: a mirror may be silent, and what has arrived is kept."""
+    last = deque[sources.Progress](maxlen=1)
+
+    def progress(now: sources.Progress) -> None:  # in the thread of the download
         if stages.stop():
             raise Stopped
-        stages.listener.doing(
-            f"downloading {now.work.title} ({now.place} of {now.works}): {now.received_bytes / 1e6:.1f} MB"
-        )
+        last.append(now)
+
+    def tell() -> None:
+        for now in last:
+            stages.listener.doing(
+                f"downloading {now.work.title} ({now.place} of {now.works}): {now.received_bytes / 1e6:.1f} MB"
+            )
 
     stages.listener.doing("downloading works in the public domain")
-    return sources.fetch(plan.cache_dir, on_progress=progress)
+    fetch = partial(sources.fetch, plan.cache_dir, on_progress=progress)
+    return attentively(fetch, stop=stages.stop, meanwhile=tell)
 
 
 def _read(folder: Path, result: Mapping[str, Any]) -> Tokenized:
