@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from services.cli import lm_settings
 from services.cli.cache import cache_folder
 from services.cli.exit_codes import ExitCode, exit_code_of
@@ -27,11 +25,14 @@ from services.cli.train_foreground import LOG, diverted
 from trainer_node.engines.tinylm import layout
 
 if TYPE_CHECKING:
+    from services.cli.lm_display import LiveListener, PlainListener
     from trainer_node.engines.tinylm.plan import Plan
-    from trainer_node.engines.tinylm.telling import Listener
+    from trainer_node.engines.tinylm.telling import LineListener
     from trainer_node.foreground import CallbackTelemetry
     from tunesmith.v1.job_event_pb2 import JobEvent, JobFinished
     from tunesmith.v1.job_spec_pb2 import JobSpec
+
+    _Shown = LineListener | LiveListener | PlainListener
 
 
 def train_in_foreground(session: Session, keywords: Mapping[str, Any]) -> int:
@@ -47,14 +48,13 @@ def train_in_foreground(session: Session, keywords: Mapping[str, Any]) -> int:
 
     plan = _plan(where, layer, spec)
     telemetry = CallbackTelemetry(session.out.message)
-    stopping = "finishing the step and writing a checkpoint; Ctrl-C again stops at once"
     ways = _WaysOn(where.folder, begun=not where.restarts)
     with (
         _alone(where.folder),
-        _saying_how_to_go_on(session, ways),
-        diverted(session, where.folder / LOG),
+        _saying_how_to_go_on(session, ways, telemetry),
+        diverted(session, where.folder / LOG) as unread,
         _listener(session, telemetry) as listener,
-        ctrl_c(lambda: listener.say(stopping)) as stop,
+        ctrl_c(lambda: listener.say(f"{_stopping(listener.stage)}; Ctrl-C again stops at once")) as stop,
     ):
         for line in lm_settings.in_words(spec, layer):
             print(line)  # into the log
@@ -65,9 +65,19 @@ def train_in_foreground(session: Session, keywords: Mapping[str, Any]) -> int:
             replace_file(where.folder / layout.CONFIG, lm_settings.written(spec, layer).encode())
             ways.begun = True
 
-        end = ended(lambda: pipeline.run(plan, listener, OutputFiles(), stop, begun=begun), spec)
+        def stops() -> bool:
+            return stop() or unread()
+
+        end = ended(lambda: pipeline.run(plan, listener, OutputFiles(), stops, begun=begun), spec)
+        if end.HasField("cancelled") and session.out.format != "table":
+            listener.say(ways.after(end))
         listener.event(job_event_pb2.JobEvent(finished=end))
     return _outcome(session, end, ways)
+
+
+def _stopping(stage: str) -> str:
+    """What is done before a training stops that was asked to."""
+    return "finishing the step and writing a checkpoint" if stage == layout.TRAINING else "stopping"
 
 
 @dataclass
@@ -76,6 +86,12 @@ class _WaysOn:
 
     folder: Path
     begun: bool
+
+    def after(self, end: JobFinished) -> str:
+        """What is told of a training that was stopped: what is kept of it, and how it goes on."""
+        step = end.cancelled.checkpoint_step if self.begun else 0
+        kept = f"a checkpoint of step {step} is kept" if step else "no step was taken yet; finished stages are kept"
+        return f"stopped; {kept}. {self.words()}"
 
     def words(self) -> str:
         """The command; the settings are in the folder."""
@@ -99,8 +115,7 @@ def _settings(session: Session, keywords: Mapping[str, Any]) -> tuple[Target, La
     if where.resumes and not keywords["config"] and stored.is_file():
         layers = [lm_settings.of_file(stored), *above]
     layer = lm_settings.merged(layers)
-    if layer.where.get("corpus_source") == "--corpus-source" and "corpus_path" in layer.own:
-        raise click.UsageError(lm_settings.TEXT_OR_SOURCE)
+    lm_settings.require_text_or_source(layer)
     resolved = specs.resolve(layer.spec)
     given = ", ".join(lm_settings.in_words(resolved, layer, given=True))
     session.out.note(f"writing to {where.folder}; settings: {given or 'all defaults'}")
@@ -140,12 +155,13 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _saying_how_to_go_on(session: Session, ways: _WaysOn) -> Iterator[None]:
+def _saying_how_to_go_on(session: Session, ways: _WaysOn, telemetry: CallbackTelemetry) -> Iterator[None]:
     """Ctrl-C twice ends at once; what was committed before is there to go on from."""
     try:
         yield
     except KeyboardInterrupt:
-        session.out.note(f"stopped at once. {ways.words()}")
+        tell = session.out.note if session.out.format == "table" else _log_line(telemetry.emit)
+        tell(f"stopped at once. {ways.words()}")
         if threading.active_count() > 1:
             # A thread is still inside of SentencePiece. Were the interpreter taken down around it, it would abort.
             sys.stdout.flush()
@@ -155,7 +171,7 @@ def _saying_how_to_go_on(session: Session, ways: _WaysOn) -> Iterator[None]:
 
 
 @contextmanager
-def _listener(session: Session, telemetry: CallbackTelemetry) -> Iterator[Listener]:
+def _listener(session: Session, telemetry: CallbackTelemetry) -> Iterator[_Shown]:
     """What shows the training: a live panel, plain lines, or events."""
     from services.cli.display import LineDisplay, LiveDisplay
     from services.cli.lm_display import LiveListener, PlainListener
@@ -193,9 +209,7 @@ def _outcome(session: Session, end: JobFinished, ways: _WaysOn) -> int:
         failures.show(failures.Failure(end.failed.reason, end.failed.message, code, hints=hints), session)
         return code
     if end.HasField("cancelled"):
-        step = end.cancelled.checkpoint_step if ways.begun else 0
-        kept = f"a checkpoint of step {step} is kept" if step else "no step was taken yet; finished stages are kept"
-        out.note(f"stopped; {kept}. {ways.words()}")
+        out.note(ways.after(end))
         return ExitCode.INTERRUPT
     if out.format == "table":
         paths = {"model": layout.BEST, "tokenizer": layout.TOKENIZER, "report": layout.PAGE, "log": LOG}

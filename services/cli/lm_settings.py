@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
 import yaml
 
 from services.cli.setting_flags import settings_of
@@ -29,9 +30,6 @@ OTHER_KINDS = ("supervised", "dpo", "ranking", "generate")
 PREFIX = "TUNESMITH_LM_"
 OWN = ("corpus_path", "output", "threads", "cache_dir")  # keys of the command itself, beside the contract's
 HEADING = "# The settings in force."  # how config.yaml begins
-TEXT_OR_SOURCE = (
-    "--corpus-source says where text comes from that nobody gives, and there is a corpus_path; leave one of them out"
-)
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ def of_file(file: Path | None) -> Layer:
     if "threads" in own:
         own["threads"] = _threads(own["threads"], f"{file}: threads")
     spec = spec_of({KIND: body})
-    return Layer(spec, {**dict.fromkeys(_given(spec), str(file)), **dict.fromkeys(own, str(file))}, own)
+    return Layer(spec, {**dict.fromkeys(given_in(spec), str(file)), **dict.fromkeys(own, str(file))}, own)
 
 
 def of_mapping(mapping: Mapping[str, Any], file: Path | None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -108,7 +106,7 @@ def of_flags(flags: Mapping[str, Any], assignments: tuple[str, ...], own: Mappin
     """The settings given as flags and by --set."""
     spec = spec_of({KIND: {}}, assignments, flags)
     given = {name: value for name, value in own.items() if value not in (None, ())}
-    where = {name: f"--{name.replace('_', '-')}" for name in (*_given(spec), *given)}
+    where = {name: f"--{name.replace('_', '-')}" for name in (*given_in(spec), *given)}
     return Layer(spec, where, given)
 
 
@@ -126,6 +124,20 @@ def merged(layers: Sequence[Layer]) -> Layer:
     return Layer(spec, where, own)
 
 
+def text_or_source(where: str) -> click.UsageError:
+    """The error of a corpus_source beside text. where: it was given, such as `--corpus-source`."""
+    return click.UsageError(
+        f"corpus_source ({where}) says where text comes from that nobody gives, and there is a corpus_path; leave one "
+        "of them out"
+    )
+
+
+def require_text_or_source(layer: Layer) -> None:
+    """Raises UsageError where text is given, and also said where text comes from that nobody gives."""
+    if "corpus_source" in layer.where and "corpus_path" in layer.own:
+        raise text_or_source(layer.where["corpus_source"])
+
+
 def written(resolved: JobSpec, layer: Layer) -> str:
     """config.yaml: every setting in force, and the command's own keys, to be given to --config again."""
     body: dict[str, Any] = {}
@@ -137,6 +149,8 @@ def written(resolved: JobSpec, layer: Layer) -> str:
     mapping: dict[str, Any] = {KIND: {group: values for group, values in body.items() if values}}
     if layer.own.get("corpus_path"):
         mapping["corpus_path"] = [str(path.resolve()) for path in layer.own["corpus_path"]]
+    if layer.own.get("cache_dir"):
+        mapping["cache_dir"] = str(layer.own["cache_dir"].resolve())
     if layer.own.get("threads"):
         mapping["threads"] = layer.own["threads"]
     open_source = "# corpus_source: download   # nobody gave it: where there is no network, synthetic\n"
@@ -191,7 +205,7 @@ def _corpus_paths(given: Any, file: Path | None) -> list[Path]:
     return [_folder(file) / Path(path).expanduser() for path in paths]
 
 
-def _given(spec: JobSpec) -> Iterator[str]:
+def given_in(spec: JobSpec) -> Iterator[str]:
     """The names of the settings that a spec gives."""
     from tunesmith import spec as specs
 

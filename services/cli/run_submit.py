@@ -17,7 +17,7 @@ from services.cli.completion import ADAPTERS, DATASETS, EXPERIMENTS
 from services.cli.generate_submit import KIND as CLIPS
 from services.cli.labels import label_option
 from services.cli.lm_settings import KIND as LANGUAGE_MODEL
-from services.cli.lm_settings import TEXT_OR_SOURCE
+from services.cli.lm_settings import given_in, text_or_source
 from services.cli.output import enum_text
 from services.cli.run_keys import number, refuse_what_does_not_go, take_keys
 from services.cli.run_version import choose_version, from_preferences, in_words, settle_version
@@ -174,15 +174,14 @@ def _wish(session: Session, file: Path | None, keywords: Mapping[str, Any]) -> _
         mapping, keywords["training_type"], file=file, corpus_path=keywords["corpus_path"], note=session.out.note
     )
     flags = given_flags(keywords)
-    if texts and "corpus_source" in flags:
-        raise click.UsageError(TEXT_OR_SOURCE)
     if nested:
         refuse_what_does_not_go(given, next(iter(nested)))
     is_flag = keywords["prompts_file"] is not None
     flags = generate_submit.with_prompts(flags, given.get("prompts_file"), is_flag=is_flag, spec=spec_of(nested))
     wish = _Wish(given, nested, texts, keywords["assignments"], flags)
-    if wish.mapping:
-        wish.spec("")
+    spec = wish.spec("") if wish.mapping else None
+    if texts and spec and "corpus_source" in given_in(spec):
+        raise text_or_source("--corpus-source" if "corpus_source" in flags else f"{file}")
     return wish
 
 

@@ -15,6 +15,7 @@ from services.cli.base_models import models_dir_and_name
 from services.cli.derivation_flags import PAIRS, RANKED_LISTS, wanted_derivation
 from services.cli.display import Display, display_for, run_of
 from services.cli.exit_codes import ExitCode, exit_code_of
+from services.cli.reader import while_read
 from services.cli.session import Session
 from services.cli.setting_flags import given_flags
 from services.cli.settings_input import read_mapping, spec_of, with_kind
@@ -45,7 +46,7 @@ def train_in_foreground(session: Session, kind: str, keywords: Mapping[str, Any]
     stopping = "finishing the step and writing a checkpoint; Ctrl-C again stops at once"
     with (
         _saying_how_to_go_on(session, output),
-        diverted(session, output / LOG),
+        diverted(session, output / LOG) as unread,
         display_for(session.out, f"training {output.name}") as display,
         ctrl_c(lambda: display.say(stopping)) as stop,
     ):
@@ -59,7 +60,7 @@ def train_in_foreground(session: Session, kind: str, keywords: Mapping[str, Any]
             output_dir=output,
             on_event=_shower(session, display, EXAMPLES[kind]),
             resume=keywords["resume"],
-            stop=stop,
+            stop=lambda: stop() or unread(),
             dataset_digest=digest_of(keywords["dataset"]),
             threads=keywords["threads"],
             device=keywords["device"],
@@ -95,13 +96,24 @@ def _saying_how_to_go_on(session: Session, output: Path) -> Iterator[None]:
 
 
 @contextmanager
-def diverted(session: Session, log: Path) -> Iterator[None]:
-    """Send what the training prints to a file, as a node does, and leave the terminal to the display."""
+def diverted(session: Session, log: Path) -> Iterator[Callable[[], bool]]:
+    """Send what the training prints to a file, as a node does, and leave the terminal to the display.
+
+    Gives the question whether the reader of what is shown has gone: a training is stopped then as by Ctrl-C.
+    """
     out = session.out
-    out.stdout, out.stderr = sys.stdout, sys.stderr
+    unread = False
+
+    def gone() -> None:
+        nonlocal unread
+        if not unread:
+            unread = True
+            out.note("nobody reads the output any more, so this stops as after Ctrl-C")
+
+    out.stdout, out.stderr = while_read(sys.stdout, gone), while_read(sys.stderr, gone)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", buffering=1, encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
-        yield
+        yield lambda: unread
 
 
 def _spec(kind: str, keywords: Mapping[str, Any]) -> tuple[JobSpec, Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import shutil
@@ -19,6 +20,13 @@ from trainer_node.checkpoints import checkpoints, latest
 from trainer_node.engines.tinylm.synthetic import write_synthetic
 
 PROGRAM = [sys.executable, "-c", "import sys; from services.cli.main import main; sys.exit(main(sys.argv[1:]))"]
+WITHOUT_ANSWER = """
+import sys, threading
+from services.cli.main import main
+from trainer_node.engines.tinylm import sources
+sources.fetch = lambda *_, **__: threading.Event().wait(3600)
+sys.exit(main(sys.argv[1:]))
+"""
 MODELS = ("best_model.pt", "final_model.pt", "tokenizer/tokenizer.model", "tokenizer/tokenizer.vocab")
 WAIT_S = 60
 
@@ -54,9 +62,9 @@ def started() -> Iterator[Callable[[list[str]], subprocess.Popen[str]]]:
     """Starts trainings; none outlives the test."""
     running: list[subprocess.Popen[str]] = []
 
-    def start(args: list[str]) -> subprocess.Popen[str]:
+    def start(args: list[str], program: list[str] = PROGRAM) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [*PROGRAM, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+            [*program, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
         )
         running.append(process)
         return process
@@ -137,6 +145,53 @@ def test_ctrl_c_twice_in_a_step_stops_at_once_and_writes_nothing_more(started, t
     assert f"stopped at once. Go on with: tunesmith lm train --output {output} --resume" in err
     assert "is kept" not in err
     assert checkpoints(output / "checkpoints") == []
+
+
+def test_ctrl_c_while_a_mirror_says_nothing_stops_at_once_and_takes_no_other_text(started, tmp_path: Path):
+    process = started([*TRAIN, "--output", str(tmp_path / "model")], [sys.executable, "-c", WITHOUT_ANSWER])
+    wait_for(process.stdout, "name=corpus state=begun")
+
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=WAIT_S)
+
+    assert process.returncode == 130
+    assert "\nstopping; Ctrl-C again stops at once\nstopped; no step was taken yet; finished stages are kept." in err
+    assert "SYNTHETIC" not in err
+
+
+def test_programs_are_told_how_to_go_on_too(started, texts: Path, tmp_path: Path):
+    output = tmp_path / "model"
+    process = started([*training(texts, output), "-o", "jsonl"])
+    wait_for(process.stdout, "epoch 1/3")
+
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=WAIT_S)
+
+    *_, told, finished = map(json.loads, out.splitlines())
+    assert process.returncode == 130
+    assert "cancelled" in finished["finished"]
+    assert told["logs"]["lines"][0].endswith(f" is kept. Go on with: tunesmith lm train --output {output} --resume")
+
+
+@pytest.mark.parametrize("form", ["table", "jsonl"])
+def test_a_reader_that_leaves_stops_it_like_ctrl_c(started, texts: Path, undisturbed: Path, tmp_path: Path, form: str):
+    output = tmp_path / "model"
+    process = started([*training(texts, output), "-o", form])
+    wait_for(process.stdout, "step=10 " if form == "table" else '"grad_norm"')
+
+    process.stdout.close()
+    _, err = process.communicate(timeout=WAIT_S)
+    kept = latest(output / "checkpoints")
+    again = resumed(output)
+
+    assert process.returncode == 130
+    assert kept is not None
+    assert "Error" not in err
+    if form == "table":
+        assert "nobody reads the output any more, so this stops as after Ctrl-C\n" in err
+        assert f"Go on with: tunesmith lm train --output {output} --resume" in err
+    assert again.returncode == 0
+    assert same_models(output, undisturbed)
 
 
 @pytest.mark.parametrize("moment", ["name=corpus state=begun", "name=tokenizer state=begun", "step=", "epoch=1/3",

@@ -52,12 +52,20 @@ def test_what_is_no_file_of_a_language_model_is_refused(tmp_path: Path, text: st
         read(tmp_path, text)
 
 
-def test_lm_train_does_not_choose_between_text_and_a_source_that_was_asked_for(cli: Run, tmp_path: Path) -> None:
-    args = ("--corpus-path", str(tmp_path), "--corpus-source", "synthetic", "--output", str(tmp_path / "out"))
+@pytest.mark.parametrize("where", ["--corpus-source", "TUNESMITH_LM_CORPUS_SOURCE", "lm.yaml"])
+def test_lm_train_does_not_choose_between_text_and_a_source_that_was_asked_for(
+    cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("lm.yaml").write_text("corpus_source: synthetic" if where == "lm.yaml" else "{}")
+    if where.startswith("TUNESMITH_LM_"):
+        monkeypatch.setenv(where, "synthetic")
+    flag = (where, "synthetic") if where.startswith("--") else ()
 
-    result = cli("lm", "train", *args)
+    result = cli("lm", "train", "--corpus-path", ".", *flag, "--config", "lm.yaml", "--output", "out")
 
-    assert (result.code, (tmp_path / "out").exists()) == (2, False)
+    assert (result.code, Path("out").exists()) == (2, False)
+    assert f"corpus_source ({where}) says where text comes from that nobody gives" in result.err
     assert "there is a corpus_path; leave one of them out" in result.err
 
 

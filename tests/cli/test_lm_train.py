@@ -120,6 +120,17 @@ def test_the_stored_settings_train_the_same_model_again(cli: Run, train: Run, ou
     assert (tmp_path / "again" / "best_model.pt").read_bytes() == (out / "best_model.pt").read_bytes()
 
 
+def test_what_is_needed_to_go_on_is_stored_and_what_was_not_used_is_not_reported(
+    train: Run, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+
+    train("--cache-dir", "downloads")
+
+    assert yaml.safe_load((out / "config.yaml").read_text())["cache_dir"] == str(tmp_path / "downloads")
+    assert "corpus_source" not in (out / "report.md").read_text()
+
+
 def test_paths_may_stand_in_the_file_and_are_relative_to_it(cli: Run, texts: Path, tmp_path: Path):
     (tmp_path / "texts").symlink_to(texts)
     config = tmp_path / "lm.yaml"

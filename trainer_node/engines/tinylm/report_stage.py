@@ -28,7 +28,7 @@ def reported(
     findings = Findings(
         history=history,
         validation=validation,
-        settings=config_words.settings(prepared.plan.lm),
+        settings=_settings(prepared),
         corpus=prepared.corpus,
         source=prepared.source,
         samples=samples_before(output),
@@ -60,6 +60,13 @@ def reported(
 
     prepared.stages.settle(REPORT, inputs, make, lambda _: None)
     return _handed_over(prepared)
+
+
+def _settings(prepared: Prepared) -> Mapping[str, str]:
+    """Those in force; where text was given, none says where else it would have come from."""
+    settings = config_words.settings(prepared.plan.lm)
+    left_out = ("corpus.corpus_source",) if prepared.plan.source == "files" else ()
+    return {name: value for name, value in settings.items() if name not in left_out}
 
 
 def _handed_over(prepared: Prepared) -> job_event_pb2.JobSucceeded:
