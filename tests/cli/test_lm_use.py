@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,6 +43,43 @@ def test_a_sample_as_json_and_from_the_model_that_is_named(cli: Run, model: Path
 
     assert result.json["prompt"] == "El molinero"
     assert result.json["text"].startswith("El molinero")
+
+
+def test_a_sample_of_a_model_of_the_default_size_takes_less_than_512_mb(model: Path, tmp_path: Path):
+    of_default_size(tmp_path, model)
+    program = (
+        "import sys; from services.cli.main import main; code = main(sys.argv[1:]); "
+        "print(open('/proc/self/status').read(), file=sys.stderr); sys.exit(code)"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program, "lm", "sample", str(tmp_path), "The miller", "--max-tokens", "200"],
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+
+    assert done.returncode == 0
+    assert done.stdout.startswith("The miller")
+    peak_kib = int(re.findall(r"VmHWM:\s+(\d+) kB", done.stderr)[0])
+    assert 100 * 1024 < peak_kib < 512 * 1024
+
+
+def of_default_size(folder: Path, small: Path) -> None:
+    """A model with all its pieces, untrained; those that the small one lacks are made up."""
+    from sentencepiece import sentencepiece_model_pb2
+
+    from trainer_node.engines.tinylm import artefacts, model_proto, sealed, tokenizer
+    from trainer_node.engines.tinylm.model import TinyTransformer
+    from trainer_node.engines.tinylm.settings import ModelSettings
+
+    shape = ModelSettings(vocab_size=8000)
+    proto = sentencepiece_model_pb2.ModelProto.FromString((small / "tokenizer" / tokenizer.MODEL).read_bytes())
+    for number in range(shape.vocab_size - len(proto.pieces)):
+        proto.pieces.add(piece=f"x{number}", score=-20)
+    proto.trainer_spec.vocab_size = shape.vocab_size
+    pieces = model_proto.bytes_last(proto.SerializeToString())
+    content = {tokenizer.MODEL: pieces, tokenizer.VOCAB: tokenizer.vocab(tokenizer.Tokenizer(pieces)).encode()}
+    sealed.write_whole(folder / "tokenizer", tokenizer.MANIFEST, content, {})
+    artefacts.save(folder / "best_model.pt", TinyTransformer(shape).state_dict(), shape, {})
 
 
 def test_a_sample_without_a_prompt_begins_a_text(cli: Run, model: Path):
@@ -85,7 +126,9 @@ def test_a_text_is_cut_into_pieces_that_make_it_up_again(cli: Run, model: Path):
     ("args", "code", "told"),
     [
         (("sample", "{empty}"), 9, "or train again"),
-        (("sample", "{model}", "--temperature", "-1"), 2, "temperature: -1.0 is negative; give 0.8"),
+        (("sample", "{model}", "--temperature", "-1"), 2, "temperature: -1.0 is not within 0 to 10; give 0.8"),
+        (("sample", "{model}", "--temperature", "nan"), 2, "temperature: nan is not within 0 to 10; give 0.8"),
+        (("sample", "{model}", "--seed", "9" * 23), 2, "is not within 0 to 2,147,483,647; give any whole number in it"),
         (("eval", "{model}", "{empty}/none.txt"), 2, "there is no "),
         (("eval", "{model}", "{blank}"), 2, "holds no text; give a file with text, a paragraph a line"),
         (("tokenizer", "inspect", "{empty}"), 2, "train it again"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -116,11 +117,18 @@ def test_a_token_that_must_not_come_does_not() -> None:
     assert torch.allclose(shares, torch.tensor([0.25, 0, 0.75, 0]), atol=0.03)
 
 
-def test_settings_without_a_meaning_are_refused() -> None:
+@pytest.mark.parametrize("temperature", [-1, 10.5, math.nan, math.inf, -math.inf, 1e308])
+def test_settings_without_a_meaning_are_refused(temperature: float) -> None:
     with pytest.raises(InvalidField) as refused:
-        SamplingSettings(temperature=-1, top_k=-1)
+        SamplingSettings(temperature=temperature, top_k=-1, seed=10**23)
 
-    assert [field.path for field in refused.value.fields] == ["temperature", "top_k"]
+    assert [field.path for field in refused.value.fields] == ["temperature", "top_k", "seed"]
+
+
+def test_a_temperature_near_nothing_takes_the_likeliest() -> None:
+    shares = drawn(LOGPS, SamplingSettings(temperature=1e-320, top_k=0), times=10)
+
+    assert shares.tolist() == [0, 1, 0, 0]
 
 
 def test_the_loss_of_a_text_is_the_mean_over_all_its_tokens_but_the_first() -> None:

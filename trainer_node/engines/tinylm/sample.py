@@ -13,6 +13,8 @@ from torch import Tensor
 from trainer_node.engines.tinylm.model import Cache, TinyTransformer
 from trainer_node.engines.tinylm.settings import SamplingSettings
 
+COLDEST = 1e-6  # below, only the likeliest piece is left, and the division overflows
+
 
 def sample(
     model: TinyTransformer,
@@ -50,7 +52,7 @@ def draw(
     """One token out of a distribution, given as log-probabilities; `logps_V` is not changed."""
     if excluded:
         logps_V = logps_V.index_fill(0, torch.tensor(list(excluded)), -torch.inf)
-    if settings.temperature == 0:
+    if settings.temperature < COLDEST:
         return int(logps_V.argmax())
     kept = min(settings.top_k or len(logps_V), len(logps_V))
     logps_K, tokens_K = logps_V.topk(kept)

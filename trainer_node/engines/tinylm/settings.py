@@ -10,6 +10,9 @@ from typing import Literal
 
 from tunesmith.errors import FieldProblem, InvalidField
 
+HOTTEST, MOST_PIECES, LARGEST_SEED = 10, 64_000, 2**31 - 1  # as in the contract
+LONGEST = 1_000_000  # of a text that a person may wait for
+
 HeadKind = Literal["tree", "plain"]
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -79,7 +82,10 @@ class PretrainSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingSettings:
-    """How text is sampled. temperature: 0 always takes the most likely piece; top_k: 0 looks at all pieces."""
+    """How text is sampled. temperature: 0 always takes the most likely piece; top_k: 0 looks at all pieces.
+
+    Raises InvalidField where a value is out of its range.
+    """
 
     max_tokens: int = 60
     temperature: float = 0.8
@@ -88,13 +94,14 @@ class SamplingSettings:
 
     def __post_init__(self) -> None:
         problems = [
-            FieldProblem(name, f"{value} is negative; give {instead}")
-            for name, value, instead in (
-                ("temperature", self.temperature, "0.8, or 0 for the most likely piece"),
-                ("top_k", self.top_k, "40, or 0 for all pieces"),
-                ("max_tokens", self.max_tokens, "at least 0"),
+            FieldProblem(name, f"{value} is not within 0 to {largest:,}; give {instead}")
+            for name, value, largest, instead in (
+                ("temperature", self.temperature, HOTTEST, "0.8, or 0 for the most likely piece"),
+                ("top_k", self.top_k, MOST_PIECES, "40, or 0 for all pieces"),
+                ("max_tokens", self.max_tokens, LONGEST, "60"),
+                ("seed", self.seed, LARGEST_SEED, "any whole number in it"),
             )
-            if value < 0
+            if not 0 <= value <= largest  # nor is a number that is none
         ]
         if problems:
             raise InvalidField.of(problems)
