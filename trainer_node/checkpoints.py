@@ -104,8 +104,10 @@ class CheckpointFolder:
         except BaseException:
             shutil.rmtree(writing, ignore_errors=True)
             raise
-        replaced = self.folder / ".writing-replaced"
+        # One more zero is a name that counts, for the same step: killed between these two renames, it is gone on with.
+        replaced = self.folder / f"step-0{final.name.removeprefix('step-')}"
         if final.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
             final.rename(replaced)
         writing.rename(final)
         _sync(self.folder)

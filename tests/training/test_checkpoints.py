@@ -60,6 +60,28 @@ def test_a_step_that_is_written_again_replaces_the_old_one(tmp_path: Path) -> No
     assert sorted(path.name for path in folder.path(1).iterdir()) == ["manifest.json", "other"]
 
 
+def test_a_step_that_is_written_again_is_whole_at_every_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = CheckpointFolder(tmp_path, keep=1)
+    write(folder, 1)
+    rename = Path.rename
+
+    def killed(path: Path, target: Path) -> Path:
+        if target == folder.path(1):
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Path, "rename", killed)
+        write(folder, 1)
+    after = CheckpointFolder(tmp_path, keep=1)
+    kept = checkpoints.latest(tmp_path)
+    assert kept is not None and checkpoints.step_of(kept) == 1
+    write(after, 1)
+    after.prune(best_step=1)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+
+
 @pytest.mark.parametrize(
     ("damage", "why"),
     [
