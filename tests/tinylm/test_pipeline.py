@@ -260,6 +260,17 @@ def test_a_training_goes_on_without_the_text_that_its_corpus_was_made_of(
     assert all((output / name).read_bytes() == (made[0] / name).read_bytes() for name in MODELS)
 
 
+def test_samples_that_were_interrupted_are_in_the_report_after_all(tmp_path: Path, texts: Path):
+    heard = Heard()
+
+    stopped = run(tmp_path, texts, heard=heard, stop=lambda: len(heard.samples) == 1)
+    run(tmp_path, texts, resume=True)
+
+    assert isinstance(stopped, job_event_pb2.JobCancelled)
+    page = (tmp_path / "report.md").read_text()
+    assert "## Samples after epoch 1\n" in page and "## Samples after epoch 2\n" in page
+
+
 def test_a_training_whose_text_and_corpus_are_gone_says_what_to_give(output: Path, tmp_path: Path):
     (output / "corpus" / "train" / "en.txt").unlink()
 

@@ -130,6 +130,21 @@ def test_a_stop_while_texts_are_sampled_commits_the_epoch_first(tmp_path: Path) 
     assert same_bits(resumed.model.state_dict(), uninterrupted.model.state_dict())
 
 
+@pytest.mark.parametrize(("sampled", "epochs"), [(False, [2, 3]), (True, [3])])
+def test_samples_that_were_interrupted_are_taken_again_unless_they_are_there(
+    tmp_path: Path, sampled: bool, epochs: list[int]
+) -> None:
+    def stop(_: TinyTransformer) -> None:
+        raise Stopped
+
+    heard = Heard()
+    train(tmp_path, sample_every_epochs=2, sample=stop)
+
+    train(tmp_path, heard, sample_every_epochs=2, resume=checkpoints.latest(tmp_path), sampled=sampled)
+
+    assert heard.sampled == epochs
+
+
 def test_a_training_that_died_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
     uninterrupted = train(tmp_path / "whole", checkpoint_every_steps=4)
 
@@ -312,6 +327,39 @@ def test_the_rate_warms_up_in_a_line_and_falls_in_half_a_cosine() -> None:
     assert rates[8] == pytest.approx(0.55)
     assert rates[12] == pytest.approx(0.1)
     assert rates[4:] == sorted(rates[4:], reverse=True)
+
+
+def test_the_rate_that_is_told_is_the_rate_that_is_applied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard, applied = Heard(), list[list[float]]()
+    step = torch.optim.AdamW.step
+
+    def noted(optimizer: torch.optim.AdamW, *args: Any, **kwargs: Any) -> Any:
+        applied.append([group["lr"] for group in optimizer.param_groups])
+        return step(optimizer, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", noted)
+    train(tmp_path, heard, warmup_steps=4)
+
+    told = [row["learning_rate"] for _, row in heard.rows if "learning_rate" in row]
+    assert applied == [[rate, rate] for rate in told]
+    assert told == [learning_rate(replace(SETTINGS, warmup_steps=4), number, 18) for number in range(18)]
+    assert told[:4] == sorted(told[:4]) and told[4:] == sorted(told[4:], reverse=True) and told[-1] < told[4] / 5
+
+
+def test_gradients_are_clipped_before_a_step_and_told_as_they_were(tmp_path: Path) -> None:
+    def moved(max_grad_norm: float) -> tuple[float, float]:
+        heard = Heard()
+        settings: dict[str, Any] = {"stop_after": 1, "weight_decay": 0.0}
+        still = train(tmp_path / "still", learning_rate=1e-30, **settings).model
+        trained = train(tmp_path / str(max_grad_norm), heard, max_grad_norm=max_grad_norm, **settings).model
+        both = zip(trained.parameters(), still.parameters(), strict=True)
+        return sum((one - other).abs().sum().item() for one, other in both), heard.rows[1][1]["grad_norm"]
+
+    free, as_it_was = moved(1e9)
+    clipped, told = moved(1e-9)  # far below AdamW's epsilon: it divides by its own size what it can still see
+
+    assert told == as_it_was > 0.01
+    assert 0 < clipped < free / 10
 
 
 def test_a_vocabulary_that_is_too_small_for_the_text_is_refused(tmp_path: Path) -> None:

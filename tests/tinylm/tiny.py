@@ -66,7 +66,12 @@ class Heard:
         return 0 < after <= seen or 0 < at_question <= self.questions
 
     def ports(
-        self, *, stop_after: int = 0, stop_at_question: int = 0, sample: Callable[..., object] | None = None
+        self,
+        *,
+        stop_after: int = 0,
+        stop_at_question: int = 0,
+        sample: Callable[..., object] | None = None,
+        sampled: bool = True,
     ) -> Ports:
         """Ports that are noted down."""
         return Ports(
@@ -74,6 +79,7 @@ class Heard:
             epoch_ended=self.epochs.append,
             saved=lambda folder, _: self.saved.append(folder.name),
             sample=lambda model, progress: (self.sampled.append(progress.epoch), sample and sample(model)),
+            sampled=lambda _: sampled,
             begins=self.begun,
             stop=lambda: self.stops(after=stop_after, at_question=stop_at_question),
         )
@@ -92,6 +98,7 @@ def train(
     stop_after: int = 0,
     stop_at_question: int = 0,
     sample: Callable[..., object] | None = None,
+    sampled: bool = True,
     shape: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Pretrained:
@@ -102,7 +109,9 @@ def train(
         replace(SETTINGS, **settings),
         CheckpointFolder(folder, keep=3),
         resume=resume,
-        ports=(heard or Heard()).ports(stop_after=stop_after, stop_at_question=stop_at_question, sample=sample),
+        ports=(heard or Heard()).ports(
+            stop_after=stop_after, stop_at_question=stop_at_question, sample=sample, sampled=sampled
+        ),
     )
 
 

@@ -51,7 +51,8 @@ class Ports:
 
     begins: once, before all others. metrics: a row of values by name, with its step. epoch_ended: a row of the history.
     saved: a committed checkpoint. sample: the model as it is now, with the progress; what it does changes nothing, and
-    it may raise Stopped. stop: asked after every step, and from any thread between two batches of an evaluation.
+    it may raise Stopped. sampled: where one goes on after an epoch, whether its samples are there.
+    stop: asked after every step, and from any thread between two batches of an evaluation.
     """
 
     begins: Callable[[Beginning], None] = _nobody
@@ -59,6 +60,7 @@ class Ports:
     epoch_ended: Callable[[EpochSummary], None] = _nobody
     saved: Callable[[Path, Progress], None] = _nobody
     sample: Callable[[TinyTransformer, Progress], None] = _nobody
+    sampled: Callable[[Progress], bool] = lambda _: True
     stop: StopRequested = never
 
 

@@ -110,6 +110,11 @@ class Course:
         """Of a training that is not stopped early."""
         return self.settings.epochs * self.windows.steps_per_epoch
 
+    @property
+    def ends(self) -> bool:
+        """Whether the epoch that was finished is the last."""
+        return self.state.progress.epoch == self.settings.epochs or self.state.progress.stopped_early
+
     def save(self) -> None:
         """Commit a checkpoint and say so."""
         folder = self.state.commit(self.checkpoints)
@@ -128,6 +133,9 @@ def train(course: Course) -> None:
     if progress.step == 0 and len(course.validation) > 1:
         progress.untrained_loss = held_out_loss(course)  # about ln V, before any step
         ports.metrics(0, {"eval_loss": progress.untrained_loss})
+
+    if progress.position == 0 < progress.epoch and samples_are_due(course) and not ports.sampled(progress):
+        ports.sample(model, progress)  # it was stopped in the middle of that
 
     while progress.epoch < settings.epochs and not progress.stopped_early:
         epoch = windows.epoch(progress.epoch)
@@ -150,12 +158,11 @@ def train(course: Course) -> None:
                 course.save()
 
         summary = end_epoch(course)
-        ends = progress.epoch == settings.epochs or progress.stopped_early
         by_step = due(progress.step, settings.checkpoint_every_steps)
-        if ends or by_step or due(progress.epoch, settings.checkpoint_every_epochs):
+        if course.ends or by_step or due(progress.epoch, settings.checkpoint_every_epochs):
             course.save()
         ports.epoch_ended(summary)
-        if ends or due(progress.epoch, settings.sample_every_epochs):
+        if samples_are_due(course):
             ports.sample(model, progress)
 
 
@@ -175,6 +182,11 @@ def end_epoch(course: Course) -> EpochSummary:
     waited = progress.epoch - progress.best_epoch
     progress.stopped_early = loss is not None and 0 < settings.patience_epochs <= waited
     return summary
+
+
+def samples_are_due(course: Course) -> bool:
+    """Whether the model writes after the epoch that was finished."""
+    return course.ends or due(course.state.progress.epoch, course.settings.sample_every_epochs)
 
 
 def held_out_loss(course: Course) -> float:

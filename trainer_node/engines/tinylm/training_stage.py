@@ -194,6 +194,7 @@ class _Telling:
             epoch_ended=self.epoch_ended,
             saved=self.saved,
             sample=self.sample,
+            sampled=lambda progress: self.samples(progress).is_file(),
             stop=self.prepared.stages.stop,
         )
 
@@ -242,10 +243,14 @@ class _Telling:
     def sample(self, network: TinyTransformer, progress: Progress) -> None:
         """What the model writes as it is, kept for the report."""
         rows = sampled_texts(self.prepared, network, epoch=progress.epoch, step=progress.step)
-        folder = self.plan.output_dir / layout.SAMPLES
-        folder.mkdir(exist_ok=True)
+        path = self.samples(progress)
+        path.parent.mkdir(exist_ok=True)
         content = json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False) + "\n"
-        replace_file(folder / f"epoch-{progress.epoch:05d}.json", content.encode())
+        replace_file(path, content.encode())
+
+    def samples(self, progress: Progress) -> Path:
+        """Where the samples of an epoch are kept."""
+        return self.plan.output_dir / layout.SAMPLES / f"epoch-{progress.epoch:05d}.json"
 
 
 def _row(step: int, values: Mapping[str, float]) -> job_event_pb2.JobEvent:
