@@ -65,7 +65,7 @@ async def test_a_clip_that_crashes_or_stalls_the_decoder_is_refused_and_the_rest
     program = (sys.executable, "-c", FRAGILE)
     digests = [await blobs.put_bytes(data) for data in (b"crash", clip, b"hang", clip + b"\0", b"crash")]
 
-    answers = await SubprocessAudioInspector(blobs, program=program, file_timeout_s=2).inspect(digests)
+    answers = await SubprocessAudioInspector(blobs, program=program, file_timeout_s=5).inspect(digests)
 
     assert answers == [DECODER_DIED, FACTS, DECODER_DIED, FACTS, DECODER_DIED]
 
