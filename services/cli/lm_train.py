@@ -56,10 +56,10 @@ def train(ctx: click.Context, /, **keywords: Any) -> int:
     unknown names are refused. Those in force are in config.yaml of the output folder, and --resume takes them from
     there. A stage whose inputs are unchanged is not done again.
 
-    Ctrl-C finishes the step, writes a checkpoint and ends; twice stops at once. Going on comes to the same bits. With
-    -o jsonl every event is printed.
+    Ctrl-C, or the end of a pipe that nobody reads any more, finishes the step, writes a checkpoint and ends; Ctrl-C
+    twice stops at once. Going on comes to the same bits. With -o jsonl every event is printed.
 
     Exit codes: 0 made, 2 a setting or the text is wrong, 4 the output folder holds a training (see --resume, --restart,
-    --new-version), 7 the training failed, 9 disk space or packages are missing, 130 Ctrl-C.
+    --new-version) or files of others, 7 the training failed, 9 disk space or packages are missing, 130 Ctrl-C.
     """
     return train_in_foreground(session_of(ctx), keywords)
