@@ -130,6 +130,22 @@ def test_ctrl_c_twice_stops_at_once_even_while_the_tokenizer_is_trained(started,
     assert not (output / "stages" / "tokenizer.json").exists()
 
 
+def test_a_restart_that_is_stopped_before_it_begins_says_so_and_leaves_the_model(
+    started, texts: Path, undisturbed: Path, tmp_path: Path
+):
+    output = Path(shutil.copytree(undisturbed, tmp_path / "model"))
+    process = started(training(texts, output, "--restart", "--vocab-size", "1500"))
+    wait_for(process.stdout, "name=tokenizer state=begun")
+
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=WAIT_S)
+
+    assert process.returncode == 130
+    assert err.endswith("finished stages are kept. The new training had not begun; give the same command again\n")
+    for name in ("best_model.pt", "final_model.pt", "config.yaml", "report.md"):
+        assert (output / name).read_bytes() == (undisturbed / name).read_bytes()
+
+
 def test_ctrl_c_twice_in_a_step_stops_at_once_and_writes_nothing_more(started, texts: Path, tmp_path: Path):
     output = tmp_path / "model"
     slow = ("--d-model", "512", "--ffn", "2048", "--batch-size", "256")  # seconds a step
