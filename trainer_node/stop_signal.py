@@ -6,6 +6,7 @@ SIGTERM for the child process of a node, Ctrl-C for a training in the foreground
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -56,9 +57,12 @@ class StopSignal:
 def ctrl_c(on_first: Callable[[], None]) -> Iterator[Callable[[], bool]]:
     """Gives the question whether Ctrl-C was pressed. The first press calls `on_first`, the second interrupts at once.
 
-    SIGTERM counts as the first press. To be used in the main thread.
+    on_first: called in a thread of its own. The signal may come in the middle of a line that the main thread writes
+    under a lock, and a second line begun there would wait for the first one for ever. SIGTERM counts as the first
+    press. To be used in the main thread.
     """
     asked = False
+    first = threading.Thread(target=on_first, name="ctrl-c", daemon=True)
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
         nonlocal asked
@@ -66,7 +70,7 @@ def ctrl_c(on_first: Callable[[], None]) -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         if not asked:
             asked = True
-            on_first()
+            first.start()
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -74,3 +78,5 @@ def ctrl_c(on_first: Callable[[], None]) -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        if asked:
+            first.join()
