@@ -38,19 +38,26 @@ BASE = "base model"
 PROMPTS, CLIPS_EACH, PLAYED_SEED = 40, 6, 11
 QUESTIONS, ASKED_SEED = 96, 777
 STEPS = 80  # of a training, about
-_SHARED = {"base_model": MODEL, "lora_r": 8, "lora_alpha": 16, "validation_fraction": 0, "log_every_steps": 5}
+_SHARED = {
+    "base_model": MODEL,
+    "lora_r": 8,
+    "lora_alpha": 16,
+    "lora_targets": "attention_ffn",
+    "validation_fraction": 0,
+    "log_every_steps": 5,
+}
 
 # Chosen so that a training takes about half a minute on two cores, and is heard to have learnt; see
 # docs/explanation/heard.md.
 TRAININGS: Mapping[str, Mapping[str, Any]] = {
     "supervised": {"batch_size": 16, "learning_rate": 2e-3},
-    "dpo": {"batch_size": 8, "learning_rate": 1e-3, "beta": 0.1, "sft_weight": 1},
+    "dpo": {"batch_size": 8, "learning_rate": 1e-3, "beta": 0.4, "sft_weight": 20},
     "ranking": {
         "batch_size": 3,
         "learning_rate": 1e-3,
         "loss": "plackett_luce",
-        "temperature": 0.05,
-        "sft_weight": 1,
+        "temperature": 0.01,
+        "sft_weight": 40,
     },
 }
 
