@@ -108,9 +108,16 @@ def _copy(page: Path, pages: Path) -> None:
 
 
 def _inward(link: re.Match[str], page: Path, pages: Path) -> str:
-    """A link; where it leads out of docs/, to a copy of that file in the site, and to a folder's list of names."""
+    """A link; where it leads out of docs/, to a copy of that file in the site, and to a folder's list of names.
+
+    Pictures and data beside a page go with it.
+    """
     there = (page.parent / link[1]).resolve()
     if there.is_relative_to(DOCS):
+        if there.is_file() and there.suffix != ".md":
+            beside = pages / there.relative_to(DOCS)
+            beside.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(there, beside)
         return link[0]
     name = SOURCE / (there.relative_to(ROOT).as_posix() + ".txt")
     copy = pages / name

@@ -80,10 +80,15 @@ def run_foreground(
 
 
 def require_data_kind(spec: job_spec_pb2.JobSpec) -> None:
-    """Raises InvalidField for a language model: it learns from text, and its pipeline has a command of its own."""
-    if kind_of(spec) == "tiny_lm":
-        what = "learns from text, not from a data set; train it with `tunesmith lm train`, which takes these settings"
-        raise InvalidField.of([FieldProblem("spec.tiny_lm", what)])
+    """Raises InvalidField for what learns from no data set: a language model, and clips that are only played."""
+    text = "learns from text, not from a data set"
+    elsewhere = {
+        "tiny_lm": f"{text}; train it with `tunesmith lm train`, which takes these settings",
+        "generate": "plays clips and learns nothing; have a node play them with `tunesmith run submit`",
+    }
+    kind = kind_of(spec)
+    if kind in elsewhere:
+        raise InvalidField.of([FieldProblem(f"spec.{kind}", elsewhere[kind])])
 
 
 def _job(spec: job_spec_pb2.JobSpec, start_adapter_dir: Path | None) -> trainer_pb2.Job:

@@ -44,6 +44,7 @@ PAGES = (
     Page("docs/how-to/train-from-preferences.md"),
     Page("docs/how-to/train-without-a-control-plane.md"),
     Page("docs/troubleshooting/language-model.md"),
+    Page("docs/tutorials/02-from-a-wish-to-an-adapter.md"),
 )
 # Pages with commands that do not run here, each with its reason.
 ELSEWHERE = {
@@ -57,7 +58,7 @@ ELSEWHERE = {
     "docs/how-to/use-grpcurl.md": "tests/clients/test_recipes.py runs it",
     "docs/how-to/use-your-own-postgres.md": "needs a Postgres of the reader's",
     "docs/troubleshooting/memory.md": "shows a command for an experiment of the reader's that failed",
-    "docs/tutorials/01-first-adapter.md": "tests/cli/test_demo.py runs the same way",
+    "docs/tutorials/01-first-adapter.md": "RUN is an id of the reader's; tests/system/test_a_run.py goes the same way",
     "trainer_node/engines/micro/model/README.md": "tests/micro/test_card.py runs the block of such a card",
 }
 

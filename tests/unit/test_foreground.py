@@ -162,15 +162,30 @@ def test_the_program_says_what_is_wrong_with_its_settings(tmp_path: Path, capsys
     assert "did you mean learning_rate?" in capsys.readouterr().err
 
 
-def test_a_language_model_is_not_trained_on_clips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        (
+            "tiny_lm: {training: {epochs: 1}}",
+            "learns from text, not from a data set; train it with `tunesmith lm train`",
+        ),
+        (
+            "generate: {player: {base_model: tiny}, generation: {prompts: [a tune]}}",
+            "plays clips and learns nothing; have a node play them with `tunesmith run submit`",
+        ),
+    ],
+)
+def test_what_learns_from_no_clips_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], spec: str, told: str
+) -> None:
     job = tmp_path / "job.yaml"
-    job.write_text("tiny_lm: {training: {epochs: 1}}")
+    job.write_text(spec)
     dataset, output = str(tmp_path / "clips.jsonl"), tmp_path / "out"
 
     code = __main__.main([str(job), "--dataset", dataset, "--output", str(output)])
 
     assert code == 2
-    assert "learns from text, not from a data set; train it with `tunesmith lm train`" in capsys.readouterr().err
+    assert told in capsys.readouterr().err
     assert not output.exists()
 
 
