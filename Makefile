@@ -35,7 +35,7 @@ help: ## Show this list
 # ---- what people type ----------------------------------------------------------------------------------------------
 
 .PHONY: demo
-demo: $(VENV)/stubs ## Train a small adapter end to end, in about two minutes after installation
+demo: $(VENV)/stubs ## Play, rate, train and listen: the whole loop, in about five minutes after installation
 	$(BIN)/tunesmith demo
 
 .PHONY: test

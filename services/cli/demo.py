@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from services.cli.demo_loop import Loop
 
 _HOW_TO_RATE = """
-A listener rates by the wish {wish}, and errs over every {every} clip. People rate the same way, by ear:
+A listener rates by the wish {wish}, and errs over {noise:.0%} of the clips. People rate the same way, by ear:
   tunesmith dataset rate MINE --run {run_id}"""
 
 _NEXT = """
@@ -105,19 +105,18 @@ class Steps:
 
 def _go_round(loop: Loop, step: Steps, data_dir: Path) -> None:
     """Clips, ratings, adapters, and what is heard of them."""
-    from services.cli.demo_loop import CLIPS_EACH, MODEL, PROMPTS, TRAININGS
+    from services.cli.demo_loop import CLIPS_EACH, MODEL, TRAININGS
 
     run_id = loop.play()
-    step.done(f"{MODEL} has played {CLIPS_EACH} clips for each of {PROMPTS} prompts that leave the wish open")
-    every = "no" if not loop.noise else f"{round(1 / loop.noise)}th"
-    print(typed(_HOW_TO_RATE.format(wish=loop.wished, every=every, run_id=run_id)), flush=True)
+    step.done(f"{MODEL} has played {CLIPS_EACH} clips for each of {len(loop.prompts)} prompts that leave the wish open")
+    print(typed(_HOW_TO_RATE.format(wish=loop.wished, noise=loop.noise, run_id=run_id)), flush=True)
     step.done(f"rated into the data set {loop.name}: {loop.rate(run_id)}")
     adapters = {}
     for kind in TRAININGS:
         adapters[kind], learnt_from = loop.train(kind)
         step.done(f"{kind}: {adapters[kind].name}@{adapters[kind].version} learnt from {learnt_from}")
     heard = loop.listen(adapters)
-    step.done("heard, on prompts that nobody was trained on")
+    step.done("heard" + (", on prompts that no adapter was trained on" if heard.unseen else ""))
     for line in heard.lines():
         print(line)
     _show_clips(loop.example(heard.runs, data_dir / "listen"))

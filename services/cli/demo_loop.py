@@ -23,7 +23,7 @@ from services.cli.settings_input import spec_of
 from services.cli.version_words import holding
 from services.evaluation_words import difference, level
 from trainer_node.tunes.rater import Rater
-from trainer_node.tunes.wish import open_questions
+from trainer_node.tunes.wish import Question, open_questions
 from trainer_node.tunes.world import DURATION_S
 from tunesmith.client.client import Client
 from tunesmith.client.errors import ApiError
@@ -36,9 +36,9 @@ from tunesmith.v1 import adapter_pb2, dataset_pb2, experiment_pb2, job_spec_pb2,
 MODEL = "tunesmith/micro"
 BASE = "base model"
 PROMPTS, CLIPS_EACH, PLAYED_SEED = 40, 6, 11
-QUESTIONS, ASKED_SEED = 96, 777
+QUESTIONS, ASKED_SEED, HEARD_SEED = 96, 777, 1000  # the last: of clips to listen to, which are none of those rated
 STEPS = 80  # of a training, about
-_SHARED = {
+SHARED = {
     "base_model": MODEL,
     "lora_r": 8,
     "lora_alpha": 16,
@@ -62,12 +62,21 @@ TRAININGS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+def training_spec(kind: str, count: int) -> job_spec_pb2.JobSpec:
+    """The settings of a training on so many clips, pairs or lists, with as many epochs as make about STEPS steps."""
+    settings = TRAININGS[kind]
+    epochs = max(1, round(STEPS / math.ceil(count / settings["batch_size"])))
+    return spec_of({kind: {}}, flags={**SHARED, **settings, "epochs": epochs})
+
+
 @dataclass(frozen=True)
 class Hearing:
-    """What was heard of every adapter. runs: what each has played, and the base model."""
+    """What was heard of every adapter. runs: what each has played, and the base model. unseen: whether no training has
+    seen any of the prompts."""
 
     measures: Mapping[str, list[adapter_pb2.Measure]]
     runs: Mapping[str, str]
+    unseen: bool
 
     def lines(self) -> Iterator[str]:
         """For people: a block for each measure, a line for each player."""
@@ -97,8 +106,9 @@ class Loop:
 
     @property
     def name(self) -> str:
-        """Of the data set and the experiment: one for each wish."""
-        return "-".join(["demo", *(part for pair in self.wish.items() for part in pair)])
+        """Of the data set and the experiment: one for each wish, and for how often its rater errs."""
+        errs = [f"noise-{self.noise:g}"] if self.noise else []
+        return "-".join(["demo", *(part for pair in self.wish.items() for part in pair), *errs])
 
     @cached_property
     def dataset_id(self) -> str:
@@ -119,11 +129,19 @@ class Loop:
         request = experiment_pb2.CreateExperimentRequest(experiment=wanted)
         return self.client.experiments.CreateExperiment(request).experiment.experiment_id
 
+    @cached_property
+    def prompts(self) -> list[str]:
+        """What the base model plays to be rated: prompts that leave the wish open, each once."""
+        return list(dict.fromkeys(question.prompt for question in self._questions))
+
+    @property
+    def _questions(self) -> list[Question]:
+        return open_questions(self.wish, PROMPTS, seed=PLAYED_SEED)
+
     def play(self) -> str:
-        """The base model's clips for prompts that leave the wish open; the run that played them."""
-        questions = open_questions(self.wish, PROMPTS, seed=PLAYED_SEED)
+        """The base model's clips; the run that played them."""
         generation = job_spec_pb2.GenerationSettings(
-            prompts=dict.fromkeys(question.prompt for question in questions),
+            prompts=self.prompts,
             clips_per_prompt=CLIPS_EACH,
             clip_s=DURATION_S,
         )
@@ -142,14 +160,12 @@ class Loop:
     def train(self, kind: str) -> tuple[adapter_pb2.Adapter, str]:
         """Train on what follows of the ratings; the adapter, and in words what it was trained on."""
         version = self._version(kind)
-        settings = TRAININGS[kind]
         count = version.derivation.count or version.sample_count
-        epochs = max(1, round(STEPS / math.ceil(count / settings["batch_size"])))
         request = run_pb2.CreateRunRequest(
             experiment_id=self.experiment_id,
             display_name=kind,
             dataset_version_id=version.dataset_version_id,
-            spec=spec_of({kind: {}}, flags={**_SHARED, **settings, "epochs": epochs}),
+            spec=training_spec(kind, count),
         )
         run = self._followed(self.client.runs.CreateRun(request).run.run_id, kind)
         wanted = adapter_pb2.GetAdapterRequest(adapter_id=run.adapter_id)
@@ -157,9 +173,10 @@ class Loop:
 
     def listen(self, adapters: Mapping[str, adapter_pb2.Adapter]) -> Hearing:
         """What is heard of the base model and of each adapter; it is stored with the adapter."""
-        ears = Listener.of(self.wish, clips=QUESTIONS, seed=ASKED_SEED)
+        seen = set(self.prompts)
+        ears = Listener.of(self.wish, clips=QUESTIONS, seed=ASKED_SEED, without=seen)
         generation = job_spec_pb2.GenerationSettings(
-            prompts=ears.prompts, clips_per_prompt=ears.clips_per_prompt, clip_s=DURATION_S
+            prompts=ears.prompts, clips_per_prompt=ears.clips_per_prompt, clip_s=DURATION_S, seed=HEARD_SEED
         )
         players = {BASE: job_spec_pb2.PlayerSettings(base_model=MODEL)}
         players |= {kind: player_of(adapter) for kind, adapter in adapters.items()}
@@ -170,7 +187,7 @@ class Loop:
             measures[kind] = ears.compare(heard[BASE], heard[kind])
             sides = {"before_run_id": runs[BASE], "after_run_id": runs[kind]}
             store(self.client, adapter, ears, measures[kind], **sides)
-        return Hearing(measures, runs)
+        return Hearing(measures, runs, unseen=seen.isdisjoint(ears.prompts))
 
     def example(self, runs: Mapping[str, str], folder: Path) -> dict[str, tuple[str, Path]]:
         """The first open prompt, as each has played it with the same seed: prompt and file, by who plays."""

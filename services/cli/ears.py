@@ -11,7 +11,7 @@ import math
 import operator
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -75,13 +75,15 @@ class Listener:
     scorer: str = TUNES
 
     @classmethod
-    def of(cls, wish: Mapping[str, str], *, clips: int, seed: int) -> Listener:
-        """With questions for at least `clips` clips of each kind.
+    def of(cls, wish: Mapping[str, str], *, clips: int, seed: int, without: Collection[str] = ()) -> Listener:
+        """With questions for at least `clips` clips of each kind. without: prompts that are only asked where there are
+        no others.
 
         No prompt is asked twice, for with the same seed it would be the same clip; where there are not enough prompts,
         each is played with several seeds.
         """
-        opens = _distinct(open_questions(wish, MOST_DRAWN * clips, seed=seed))
+        unseen = open_questions(wish, MOST_DRAWN * clips, seed=seed, without=without)
+        opens = _distinct(unseen or open_questions(wish, MOST_DRAWN * clips, seed=seed))
         opposites = _distinct(opposite_questions(wish, MOST_DRAWN * clips, seed=seed))
         clips_per_prompt = math.ceil(clips / min(len(opens), len(opposites)))
         count = math.ceil(clips / clips_per_prompt)

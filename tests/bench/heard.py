@@ -7,6 +7,7 @@ With `--write` the figures and pictures go to docs/explanation/heard/ and the ta
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -54,13 +55,13 @@ def rows() -> list[Row]:
 
 def _methods() -> Iterator[Row]:
     for wish in (MODE, REGISTER):
-        for kind in heard.SETTINGS:
+        for kind in heard.KINDS:
             for seed in SEEDS:
                 yield Row(study="methods", method=kind, raters="one", task=Task(kind=kind, wish=wish, seed=seed))
 
 
 def _placebo() -> Iterator[Row]:
-    for kind in heard.SETTINGS:
+    for kind in heard.KINDS:
         for seed in SEEDS:
             task = Task(kind=kind, wish=MODE, seed=seed, shuffled=True)
             yield Row(study="placebo", method=kind, raters="shuffled", task=task)
@@ -96,7 +97,7 @@ def measure(output: Path, *, write: bool) -> Iterator[Figure]:
     """Every figure; what lies in `output` already is not measured again. write: the page, too."""
     output.mkdir(parents=True, exist_ok=True)
     loop = Loop(output)
-    base = _base(loop, output / "base.json")
+    base = _base(loop, output / f"base-{hashlib.sha256(heard.rests_on().encode()).hexdigest()[:12]}.json")
     for wish, several in base.items():
         for one in several:
             yield Figure(f"base model, {wish}", f"{one['wished']:.0%}", f"others {one['others']:.0%}")

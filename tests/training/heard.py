@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import multiprocessing
 import random
 import shutil
@@ -17,13 +16,15 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from services.cli import demo_loop
+from trainer_node import packaged_model
 from trainer_node.data.clip_codes import ClipCodes, write_clip
 from trainer_node.data.jsonl import read_dataset_file
 from trainer_node.data.training_data import training_data
@@ -40,33 +41,18 @@ from trainer_node.tunes.world import DURATION_S, Attributes
 from tunesmith import spec as job_spec
 from tunesmith.v1 import job_event_pb2, job_spec_pb2
 
-BASE = "tunesmith/micro"
-PROMPTS, CLIPS_EACH, RATED_SEED = 40, 6, 11
-QUESTIONS, ASKED_SEED = 96, 777
+BASE = demo_loop.MODEL
+KINDS = tuple(demo_loop.TRAININGS)
+ASKED_SEED = demo_loop.ASKED_SEED
 _AT_ONCE = 64
-_STEPS = 80
-_LIKE_A_SINE = ("square", "saw")  # in the high register: the codec loses by what they differ, see the model's card
-
-# What a person would set who wants an adapter in half a minute; the same for every wish. The weight of the supervised
-# part is large because its loss, a few hundredths of a nat a token, is small beside that of a pair or a list.
-SETTINGS: Mapping[str, Mapping[str, Any]] = {
-    "supervised": {"training": {"batch_size": 16, "learning_rate": 2e-3}},
-    "dpo": {"training": {"batch_size": 8, "learning_rate": 1e-3}, "beta": 0.4, "sft_weight": 20},
-    "ranking": {
-        "training": {"batch_size": 3, "learning_rate": 1e-3},
-        "loss": "RANKING_LOSS_PLACKETT_LUCE",
-        "temperature": 0.01,
-        "sft_weight": 40,
-    },
-}
-ADAPTER = {"base_model": BASE, "lora_r": 8, "lora_alpha": 16, "lora_targets": "LORA_TARGETS_ATTENTION_FFN"}
+_NOT_TOLD_APART = ("square", "saw")  # from a sine in the high register, after the codec: see the model's card
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """One training. wish: what its clips leave open. heard: wishes that are listened for, by default that one. raters:
     who rates, by default one with that wish; several share the clips between them. shuffled: the ratings are dealt out
-    anew among the clips, so that nothing can be learnt from them. changed: settings beside SETTINGS."""
+    anew among the clips, so that nothing can be learnt from them. changed: settings above the demo's."""
 
     kind: str
     wish: Attributes
@@ -79,8 +65,7 @@ class Task:
     @property
     def name(self) -> str:
         """What its folder is called."""
-        described = json.dumps([repr(self), SETTINGS[self.kind]])
-        return f"{self.kind}-{hashlib.sha256(described.encode()).hexdigest()[:12]}"
+        return f"{self.kind}-{hashlib.sha256((repr(self) + rests_on()).encode()).hexdigest()[:12]}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +73,8 @@ class Shares:
     """What is heard, each 0 to 1.
 
     wished: of clips for open prompts, those as wished; others: of what the open prompts did ask for, what is heard, but
-    for timbres that nobody can tell after the codec; opposite: of clips for prompts that ask for the unwished value,
-    those that have it.
+    for two timbres that nobody can tell in the high register after the codec; opposite: of clips for prompts that ask
+    for the unwished value, those that have it.
     """
 
     wished: float
@@ -155,8 +140,7 @@ class Loop:
         """The base model's clips for prompts that leave the wish open, each once: prompt, file, and what is heard."""
         key = "-".join(sorted(wish))
         if key not in self._clips:
-            questions = open_questions(wish, PROMPTS, seed=RATED_SEED)
-            wanted = [Wanted(one.prompt, seed) for one in questions for seed in range(CLIPS_EACH)]
+            wanted = [Wanted(prompt, seed) for prompt in rated_prompts(wish) for seed in range(demo_loop.CLIPS_EACH)]
             folder = self.folder / "clips" / key
             folder.mkdir(parents=True, exist_ok=True)
             clips = played(self.base, self.base.model, wanted)
@@ -187,17 +171,19 @@ def with_adapter(base: BaseModel, folder: Path) -> Any:
     return model
 
 
-def shares(base: BaseModel, model: Any, wish: Attributes, *, seed: int = ASKED_SEED) -> Shares:
-    """What is heard of a model on prompts that no training has seen."""
-    asked = open_questions(wish, QUESTIONS, seed=seed)
-    opposed = opposite_questions(wish, QUESTIONS, seed=seed + 1)
+def shares(
+    base: BaseModel, model: Any, wish: Attributes, *, seed: int = ASKED_SEED, opened: Attributes | None = None
+) -> Shares:
+    """What is heard of a model on prompts that no training has seen. opened: what those left open, if it was more."""
+    asked = open_questions(wish, demo_loop.QUESTIONS, seed=seed, without=rated_prompts(opened or wish))
+    opposed = opposite_questions(wish, demo_loop.QUESTIONS, seed=seed + 1)
     heard = [_heard(clip) for clip in played(base, model, _with_seeds(asked))]
     against = [_heard(clip) for clip in played(base, model, _with_seeds(opposed))]
     obeyed = [
         found.attributes[name] == value
         for found, question in zip(heard, asked, strict=True)
         for name, value in question.asked.items()
-        if not (found.register == "high" and value in _LIKE_A_SINE)
+        if value not in _NOT_TOLD_APART
     ]
     return Shares(
         wished=float(np.mean([is_fulfilled(found, wish) is True for found in heard])),
@@ -228,7 +214,7 @@ def _trained_and_heard(task: Task, folder: Path) -> Result:
     cpu_s = _train(task, folder / task.name / "rated.jsonl", output, folder / "cache")
     base = load()
     model = with_adapter(base, output / "adapter")
-    found = tuple(shares(base, model, wish) for wish in task.heard or (task.wish,))
+    found = tuple(shares(base, model, wish, opened=task.wish) for wish in task.heard or (task.wish,))
     return Result(task=task, shares=found, cpu_s=cpu_s)
 
 
@@ -245,9 +231,8 @@ def _train(task: Task, dataset: Path, output: Path, cache: Path) -> float:
         if event.HasField("started"):
             begun.append(time.process_time())
 
-    count = len(data.samples) or len(data.comparisons)
     end = run_foreground(
-        job_spec.parse({task.kind: _settings(task, count)}, job_spec_pb2.JobSpec()),
+        _spec(task, len(data.samples) or len(data.comparisons)),
         data.samples,
         comparisons=data.comparisons,
         models_dir=Path("models"),
@@ -261,24 +246,28 @@ def _train(task: Task, dataset: Path, output: Path, cache: Path) -> float:
     return time.process_time() - begun[0]
 
 
-def _settings(task: Task, count: int) -> dict[str, Any]:
-    """With as many epochs as make about _STEPS steps, whatever there is to learn from."""
-    chosen = SETTINGS[task.kind]
-    training = {"log_every_steps": 20, "seed": task.seed, **chosen["training"], **task.changed.get("training", {})}
-    steps_per_epoch = math.ceil(count / training["batch_size"])
-    training["epochs"] = max(1, round(_STEPS / steps_per_epoch))
-    return {
-        **chosen,
-        **task.changed,
-        "training": training,
-        "adapter": {**ADAPTER, **task.changed.get("adapter", {})},
-        "validation": {"validation_fraction": 0},
-        "checkpoints": {"checkpoint_every_epochs": 0},
-    }
+def _spec(task: Task, count: int) -> job_spec_pb2.JobSpec:
+    """The demo's settings, with the task's seed and changes above them."""
+    above = {**task.changed, "training": {"seed": task.seed}, "checkpoints": {"checkpoint_every_epochs": 0}}
+    changes = job_spec.parse({task.kind: above}, job_spec_pb2.JobSpec())
+    return job_spec.merge(demo_loop.training_spec(task.kind, count), changes)
+
+
+@cache
+def rests_on() -> str:
+    """What every figure rests on: the base model, and the demo's settings."""
+    settings = {name: value for name, value in vars(demo_loop).items() if name.isupper()}
+    return f"{settings}{(packaged_model.FOLDER / 'SHA256SUMS').read_text(encoding='utf-8')}"
+
+
+def rated_prompts(wish: Attributes) -> list[str]:
+    """The prompts whose clips are rated; the demo's."""
+    questions = open_questions(wish, demo_loop.PROMPTS, seed=demo_loop.PLAYED_SEED)
+    return list(dict.fromkeys(question.prompt for question in questions))
 
 
 def _with_seeds(questions: Sequence[Question]) -> list[Wanted]:
-    return [Wanted(question.prompt, seed) for seed, question in enumerate(questions)]
+    return [Wanted(question.prompt, seed) for seed, question in enumerate(questions, demo_loop.HEARD_SEED)]
 
 
 def _heard(clip: Played) -> Heard:

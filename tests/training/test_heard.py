@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from tests.training.heard import SETTINGS, Loop, Result, Shares, Task
+from tests.training.heard import KINDS, Loop, Result, Shares, Task
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
@@ -34,8 +34,8 @@ def before(loop: Loop) -> dict[str, Shares]:
 @pytest.fixture(scope="module")
 def results(loop: Loop) -> list[Result]:
     """Every training of this file."""
-    learnt = [Task(kind=kind, wish=wish, seed=seed) for kind in SETTINGS for wish in WISHES.values() for seed in SEEDS]
-    placebo = [Task(kind=kind, wish=WISHES["mode"], seed=seed, shuffled=True) for kind in SETTINGS for seed in SEEDS]
+    learnt = [Task(kind=kind, wish=wish, seed=seed) for kind in KINDS for wish in WISHES.values() for seed in SEEDS]
+    placebo = [Task(kind=kind, wish=WISHES["mode"], seed=seed, shuffled=True) for kind in KINDS for seed in SEEDS]
     return loop.results([*learnt, *placebo])
 
 
@@ -48,7 +48,7 @@ def of(results: Iterable[Result], kind: str, attribute: str, *, shuffled: bool =
 
 
 @pytest.mark.parametrize("attribute", list(WISHES))
-@pytest.mark.parametrize("kind", list(SETTINGS))
+@pytest.mark.parametrize("kind", KINDS)
 def test_what_was_wished_for_is_played_more_often(
     before: dict[str, Shares], results: list[Result], kind: str, attribute: str
 ) -> None:
@@ -59,7 +59,7 @@ def test_what_was_wished_for_is_played_more_often(
 
 
 @pytest.mark.parametrize("attribute", list(WISHES))
-@pytest.mark.parametrize("kind", list(SETTINGS))
+@pytest.mark.parametrize("kind", KINDS)
 def test_what_prompts_ask_for_beside_the_wish_is_still_played(
     before: dict[str, Shares], results: list[Result], kind: str, attribute: str
 ) -> None:
@@ -68,7 +68,7 @@ def test_what_prompts_ask_for_beside_the_wish_is_still_played(
     assert max(falls) <= OTHERS_FALL_AT_MOST
 
 
-@pytest.mark.parametrize("kind", list(SETTINGS))
+@pytest.mark.parametrize("kind", KINDS)
 def test_ratings_that_mean_nothing_change_nothing(before: dict[str, Shares], results: list[Result], kind: str) -> None:
     moved = [shares.wished - before["mode"].wished for shares in of(results, kind, "mode", shuffled=True)]
 

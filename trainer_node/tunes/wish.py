@@ -6,7 +6,8 @@ for another value: an adapter that no longer obeys them has learnt too much.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from trainer_node.tunes.listener import Heard
 from trainer_node.tunes.world import VALUES, Attributes, Random, draw
 from tunesmith.errors import FieldProblem, InvalidField
 
+_TRIES = 20  # draws for each question, where some are left out
 _SAID_BESIDE = (2, 3)  # attributes that a prompt says beside the wished ones: it leaves the model some choice
 
 
@@ -53,10 +55,15 @@ def is_fulfilled(heard: Heard, wish: Attributes) -> bool | None:
     return None if None in found else True
 
 
-def open_questions(wish: Attributes, count: int, *, seed: int) -> list[Question]:
-    """Prompts that say nothing of what is wished for, and two or three other things."""
+def open_questions(wish: Attributes, count: int, *, seed: int, without: Collection[str] = ()) -> list[Question]:
+    """Prompts that say nothing of what is wished for, and two or three other things.
+
+    without: prompts that are not asked, such as those that a training has seen. There may be fewer than `count` then:
+    the more is wished for, the less is left to say.
+    """
     random = np.random.default_rng(seed)
-    return [_question(random, {}, beside=_others(wish)) for _ in range(count)]
+    drawn = (_question(random, {}, beside=_others(wish)) for _ in range(count * _TRIES))
+    return list(itertools.islice((one for one in drawn if one.prompt not in without), count))
 
 
 def opposite_questions(wish: Attributes, count: int, *, seed: int) -> list[Question]:
