@@ -38,8 +38,8 @@ def left_by(succeeded: job_event_pb2.JobSucceeded) -> list[Leaves]:
 async def of_its_kind(
     conn: Connection, run: Run, job: Job, finished: job_event_pb2.JobFinished
 ) -> job_event_pb2.JobFinished:
-    """The end as it was told; a failure where the job left something else than its kind does, or fewer clips than it
-    says."""
+    """The end as it was told; a failure where the job left something else than its kind does, or fewer clips than
+    were asked for, or than it says."""
     if not finished.HasField("succeeded"):
         return finished
     left, wanted = left_by(finished.succeeded), _WORDS[run.leaves]
@@ -47,10 +47,11 @@ async def of_its_kind(
         words = " and ".join(_WORDS[each] for each in left) or "nothing"
         return _failed(f"it left {words}, and {run.kind} leaves {wanted}; update its node, then {run.another_try}")
     if run.leaves is Leaves.CLIPS:
-        told = finished.succeeded.clip_count
-        lost = told - await store.count_clips(conn, run.run_id, attempt=job.attempt)
+        generation = run.spec.generate.generation
+        asked = max(finished.succeeded.clip_count, len(generation.prompts) * generation.clips_per_prompt)
+        lost = asked - await store.count_clips(conn, run.run_id, attempt=job.attempt)
         if lost > 0:
-            return _failed(f"{lost} of its {told} clips did not arrive; {run.another_try}")
+            return _failed(f"{lost} of its {asked} clips did not arrive; {run.another_try}")
     return finished
 
 

@@ -50,7 +50,13 @@ EVALUATIONS = (
 @click.option(
     "--scorer", metavar="MODULE:FUNCTION", help="Judge by (wave, rate_hz, prompt) -> {name: number}; runs here."
 )
-@click.option("--prompt", "prompts", multiple=True, metavar="TEXT", help="What to play for a scorer; repeatable.")
+@click.option(
+    "--prompt",
+    "prompts",
+    multiple=True,
+    metavar="TEXT",
+    help="What to play, in place of a wish's own questions; repeatable.",
+)
 @click.option(
     "--prompts-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -121,9 +127,7 @@ def _ears(
         raise click.UsageError("who listens? give --wish NAME=VALUE, or --scorer MODULE:FUNCTION with prompts")
     given = [*prompts, *(read_prompts(prompts_file) if prompts_file else ())]
     if scorer is None:
-        if given:
-            raise click.UsageError("a wish makes prompts of its own; --prompt and --prompts-file go with --scorer")
-        return ears.Listener.of(parse_wish(wish), clips=clips, seed=seed)
+        return ears.Listener.of(parse_wish(wish), clips=clips, seed=seed, prompts=given)
     if not given:
         raise click.UsageError("what is to be played for the scorer? give --prompt or --prompts-file")
     return ears.Scorer.of(scorer, given, clips=clips)

@@ -24,11 +24,14 @@ from numpy.typing import NDArray
 from trainer_node.tunes import evaluation
 from trainer_node.tunes.listener import Heard, listen
 from trainer_node.tunes.wish import Question, open_questions, opposite_questions
-from tunesmith.errors import TunesmithError
+from trainer_node.tunes.world import RATE_HZ
+from tunesmith.errors import FieldProblem, InvalidField, TunesmithError
 from tunesmith.v1.adapter_pb2 import Measure
 
 TUNES = "tunes"  # the listener's name as a scorer
 MOST_DRAWN = 8  # questions drawn for each that is needed: few attributes left make the same prompt again and again
+MOST = 1e100  # of a score: its square has to be a number, too
+MOST_PROMPTS, MOST_EACH = 1_000, 64  # of a run, as the contract says
 MOST_LETTERS = 100  # of the name of a score, as the contract says
 
 H = TypeVar("H")
@@ -75,17 +78,30 @@ class Listener:
     scorer: str = TUNES
 
     @classmethod
-    def of(cls, wish: Mapping[str, str], *, clips: int, seed: int, without: Collection[str] = ()) -> Listener:
-        """With questions for at least `clips` clips of each kind. without: prompts that are only asked where there are
-        no others.
+    def of(
+        cls,
+        wish: Mapping[str, str],
+        *,
+        clips: int,
+        seed: int,
+        prompts: Sequence[str] = (),
+        without: Collection[str] = (),
+    ) -> Listener:
+        """With questions for at least `clips` clips of each kind.
+
+        prompts: the user's own, in place of questions; what they ask for is not known. without: prompts that are asked
+        only where there are no others.
 
         No prompt is asked twice, for with the same seed it would be the same clip; where there are not enough prompts,
         each is played with several seeds.
         """
+        if prompts:
+            own = [Question(prompt, {}) for prompt in dict.fromkeys(prompts)]
+            return cls(wish=wish, opens=own, opposites=(), clips_per_prompt=_clips_each(len(own), clips))
         unseen = open_questions(wish, MOST_DRAWN * clips, seed=seed, without=without)
         opens = _distinct(unseen or open_questions(wish, MOST_DRAWN * clips, seed=seed))
         opposites = _distinct(opposite_questions(wish, MOST_DRAWN * clips, seed=seed))
-        clips_per_prompt = math.ceil(clips / min(len(opens), len(opposites)))
+        clips_per_prompt = _clips_each(min(len(opens), len(opposites), clips), clips)
         count = math.ceil(clips / clips_per_prompt)
         return cls(wish=wish, opens=opens[:count], opposites=opposites[:count], clips_per_prompt=clips_per_prompt)
 
@@ -95,7 +111,12 @@ class Listener:
         return [question.prompt for question in (*self.opens, *self.opposites)]
 
     def hear(self, wave: Wave, rate_hz: int, prompt: str) -> Heard:
-        """The attributes of a clip."""
+        """The attributes of a clip. Raises InvalidField where it cannot be one of the world that it knows."""
+        if rate_hz != RATE_HZ:
+            what = (
+                f"the listener knows tunes at {RATE_HZ:,} Hz alone, and these clips have {rate_hz:,}; give a --scorer"
+            )
+            raise InvalidField.of([FieldProblem("wish", what)])
         return listen(wave, rate_hz)
 
     def compare(self, before: Sequence[Heard], after: Sequence[Heard]) -> list[Measure]:
@@ -121,9 +142,9 @@ class Scorer:
     @classmethod
     def of(cls, name: str, prompts: Sequence[str], *, clips: int) -> Scorer:
         """The scorer `module:function`, on at least `clips` clips in all. Raises UsageError, ScorerFailed."""
-        distinct = list(dict.fromkeys(prompts))
-        per_prompt = math.ceil(clips / len(distinct))
-        return cls(scorer=name, function=_imported(name), prompts=distinct, clips_per_prompt=per_prompt)
+        function, distinct = _imported(name), list(dict.fromkeys(prompts))
+        per_prompt = _clips_each(len(distinct), clips)
+        return cls(scorer=name, function=function, prompts=distinct, clips_per_prompt=per_prompt)
 
     @property
     def wish(self) -> Mapping[str, str]:
@@ -153,13 +174,35 @@ class ScorerFailed(TunesmithError):
     reason = "SCORER_FAILED"
 
 
+def _clips_each(prompts: int, clips: int) -> int:
+    """How often each prompt is played, so that there are so many clips. Raises UsageError where a run cannot."""
+    each = math.ceil(clips / prompts)
+    if prompts > MOST_PROMPTS:
+        raise click.UsageError(
+            f"{prompts:,} different prompts are more than a run plays; give at most {MOST_PROMPTS:,}"
+        )
+    if each > MOST_EACH:
+        most, needed = prompts * MOST_EACH, math.ceil(clips / MOST_EACH)
+        what = f"a prompt is played at most {MOST_EACH} times; give {needed} different ones, or --clips {most}"
+        raise click.UsageError(what)
+    return each
+
+
 def _distinct(questions: Sequence[Question]) -> list[Question]:
     return list({question.prompt: question for question in reversed(questions)}.values())[::-1]
 
 
 def _is_score(name: object, value: object) -> bool:
     named = isinstance(name, str) and 0 < len(name) <= MOST_LETTERS and name.isprintable()
-    return named and isinstance(value, Real)
+    return named and isinstance(value, Real) and _is_moderate(value)
+
+
+def _is_moderate(value: Real) -> bool:
+    """Whether it can be reckoned with; what is no finite number is told of later, by its clip."""
+    try:
+        return not MOST < abs(float(value)) < math.inf
+    except OverflowError:
+        return False
 
 
 def _imported(name: str) -> Callable[[Wave, int, str], object]:

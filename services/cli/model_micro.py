@@ -37,9 +37,11 @@ HEARD = (
 
 @click.command("train-micro", cls=LocalCommand)
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the weights and of the tunes.")
 @click.option(
-    "--threads", type=click.IntRange(1), default=2, show_default=True, help="CPU threads; they decide the last bits."
+    "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of the weights and of the tunes."
+)
+@click.option(
+    "--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads; they decide the last bits."
 )
 @click.option(
     "--clips", type=click.IntRange(1), default=96, show_default=True, help="How many are heard for each measured share."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.cli.clip_audio import read_wave
+from services.cli.clip_audio import ClipUnusable, read_wave
 from services.cli.clips import Clip
 from services.cli.counting import Counting
 from services.cli.rating import Given, Ratings
@@ -24,14 +24,21 @@ class ByListener:
     name: str = "listener"
 
     def rate(self, clips: Sequence[Clip], ratings: Ratings, *, before: int) -> None:
-        """Rate all clips, and store a batch at a time. Raises ClipUnusable for one that is no sound."""
+        """Rate all clips, and store a batch at a time. One that is no sound is told of and left out."""
         counting = Counting("listening to", "clip")
         for start in range(0, len(clips), BATCH_CLIPS):
-            rated = []
-            for number, clip in enumerate(clips[start : start + BATCH_CLIPS], start + 1):
-                counting(number, len(clips))
-                rated.append((clip, self.rater.rate(_heard(ratings.client, clip), clip.digest)))
-            ratings.add(*rated)
+            rated: list[tuple[Clip, float]] = []
+            try:
+                for number, clip in enumerate(clips[start : start + BATCH_CLIPS], start + 1):
+                    counting(number, len(clips))
+                    try:
+                        rated.append((clip, self.rater.rate(_heard(ratings.client, clip), clip.digest)))
+                    except ClipUnusable as error:
+                        ratings.skipped += 1
+                        ratings.out.note(error.message)
+            finally:  # whatever ends it, what was heard is kept
+                if rated:
+                    ratings.add(*rated)
 
     def words(self, given: Given) -> str:
         """`128 liked, 108 disliked, 4 unclear`."""

@@ -1,4 +1,4 @@
-"""Where ratings go: into a data set, each as soon as it is given, so that whatever ends the command loses none."""
+"""Where ratings go: into a data set, as soon as they are given, so that whatever ends the command loses none."""
 
 from __future__ import annotations
 

@@ -193,7 +193,7 @@ def replaced(clip: run_pb2.Preview, fake: FakePlane, data: bytes = b"", *, attem
     [
         ((), "who listens? give --wish NAME=VALUE, or --scorer MODULE:FUNCTION with prompts"),
         (("--wish", "mode=major", "--scorer", "a:b", "--prompt", "x"), "who listens?"),
-        (("--wish", "mode=major", "--prompt", "x"), "a wish makes prompts of its own"),
+        (("--wish", "mode=major", "--prompt", "x"), "give 2 different ones, or --clips 64"),
         (("--scorer", "a:b"), "what is to be played for the scorer?"),
         (("--scorer", "no-name", "--prompt", "x"), "write module:function"),
         (("--wish", "mode=lydian"), "mode is one of major, minor"),

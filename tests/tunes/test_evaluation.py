@@ -74,6 +74,15 @@ def test_a_wish_is_measured_on_open_and_on_opposite_questions() -> None:
     assert all(one.is_share for one in found.values())
 
 
+def test_of_prompts_of_which_nobody_knows_what_they_ask_for_only_the_wish_is_measured() -> None:
+    own = answers(Question("a tune for grandmother", {}), (MINOR, MAJOR), (MINOR, MINOR))
+
+    found = measured(own, [])
+
+    assert list(found) == ["wished share", "in scale"]
+    assert (found["wished share"].before.value, found["wished share"].after.value) == (0, 0.5)
+
+
 def test_what_is_unclear_fulfils_nothing() -> None:
     found = measured(answers(OPEN, *[(UNCLEAR, UNCLEAR)] * 3), answers(OPPOSITE, *[(UNCLEAR, UNCLEAR)] * 3))
 

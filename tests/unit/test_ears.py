@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import click
 import pytest
 
 from services.cli.ears import Listener
@@ -35,3 +36,27 @@ def test_open_questions_ask_nothing_of_the_wish_and_opposite_ones_the_contrary()
 
     assert not any("timbre" in question.asked for question in ears.opens)
     assert {question.asked["timbre"] for question in ears.opposites} == set(VALUES["timbre"]) - {"saw"}
+
+
+def test_prompts_of_ones_own_take_the_place_of_questions() -> None:
+    own = Listener.of({"mode": "major"}, clips=5, seed=0, prompts=["a tune", "another", "a tune"])
+
+    assert (own.prompts, own.clips_per_prompt) == (["a tune", "another"], 3)
+
+
+def test_prompts_that_a_training_has_seen_are_asked_only_where_there_are_no_others() -> None:
+    every = set(Listener.of({"mode": "major"}, clips=20, seed=0).prompts)
+    others = Listener.of({"mode": "major"}, clips=20, seed=0, without=every)
+
+    little = {"mode": "major", "register": "high", "tempo": "slow", "timbre": "saw"}
+    all_there_are = set(Listener.of(little, clips=500, seed=0).prompts)
+    again = Listener.of(little, clips=10, seed=0, without=all_there_are)
+
+    assert every.isdisjoint(question.prompt for question in others.opens)
+    assert again.opens
+
+
+@pytest.mark.parametrize(("prompts", "clips", "said"), [(1, 96, "give 2 different ones"), (1001, 96, "at most 1,000")])
+def test_more_than_a_run_plays_is_told_before(prompts: int, clips: int, said: str) -> None:
+    with pytest.raises(click.UsageError, match=said):
+        Listener.of({"mode": "major"}, clips=clips, seed=0, prompts=[f"tune {n}" for n in range(prompts)])

@@ -42,17 +42,19 @@ def of_wish(wish: Attributes, opens: Sequence[Answer], opposites: Sequence[Answe
 
     `wished share`: open clips that are as wished; what is unclear is not. `others obeyed`: of all that open prompts ask
     for, what is heard. `opposite obeyed`: clips that are as the prompt asks though somebody wishes for the opposite.
-    `in scale`: notes of open clips that lie in a scale, the mean of the clips. Raises InvalidField for fewer than two
-    answers of a kind.
+    `in scale`: notes of open clips that lie in a scale, the mean of the clips. What is not asked for is not measured:
+    there may be no opposites, and open prompts of which nobody knows what they ask for. Raises InvalidField for fewer
+    than two answers of a kind.
     """
-    _require_enough(min(len(opens), len(opposites)))
+    _require_enough(min(len(each) for each in (opens, opposites) if each or each is opens))
     asked = np.array([len(answer.question.asked) for answer in opens], np.float64)
-    return [
-        _share("wished share", *_sides(opens, lambda _, heard: is_fulfilled(heard, wish) is True)),
-        _share("others obeyed", *_sides(opens, _obeyed), of=asked),
-        _share("opposite obeyed", *_sides(opposites, lambda question, heard: _obeys(question, heard, wish))),
-        _mean("in scale", *_sides(opens, lambda _, heard: heard.in_scale), is_share=True),
-    ]
+    measures = [_share("wished share", *_sides(opens, lambda _, heard: is_fulfilled(heard, wish) is True))]
+    if asked.any():
+        measures.append(_share("others obeyed", *_sides(opens, _obeyed), of=asked))
+    if opposites:
+        obeyed = _sides(opposites, lambda question, heard: _obeys(question, heard, wish))
+        measures.append(_share("opposite obeyed", *obeyed))
+    return [*measures, _mean("in scale", *_sides(opens, lambda _, heard: heard.in_scale), is_share=True)]
 
 
 def of_scores(before: Sequence[Scores], after: Sequence[Scores]) -> list[Measure]:
@@ -98,14 +100,18 @@ def ratio(parts: ArrayLike, wholes: ArrayLike, within: tuple[float, float] = _EV
 
 
 def _share(name: str, before: Numbers, after: Numbers, *, of: Numbers | None = None) -> Measure:
-    """A share of all that was asked. before, after: how much of it each clip has; of: how much it could have, or 1."""
+    """A share of all that was asked. before, after: how much of it each clip has; of: how much it could have, or 1.
+
+    What one clip has of several is no independent sample, so Wilson's interval is for the one.
+    """
     whole = np.ones_like(before) if of is None else of
+    sides = [wilson(side.sum(), len(side)) if of is None else ratio(side, whole, (0, 1)) for side in (before, after)]
     return Measure(
         name=name,
         is_share=True,
         clip_count=len(before),
-        before=wilson(before.sum(), whole.sum()),
-        after=wilson(after.sum(), whole.sum()),
+        before=sides[0],
+        after=sides[1],
         difference=ratio(after - before, whole, (-1, 1)),
     )
 

@@ -99,7 +99,7 @@ def play(
             )
     finally:
         model.train(was_training)
-    samples = round(sampling.length_s * base.clip_hz)
+    samples = max(1, round(sampling.length_s * base.clip_hz))
     return [
         Played(one.prompt, one.seed, sound_CN[:, :samples], codes_KT)
         for one, sound_CN, codes_KT in zip(wanted, sound_BCN.float().cpu().numpy(), _interleaved(codes), strict=True)
