@@ -61,10 +61,11 @@ def _methods() -> Iterator[Row]:
 
 
 def _placebo() -> Iterator[Row]:
-    for kind in heard.KINDS:
-        for seed in SEEDS:
-            task = Task(kind=kind, wish=MODE, seed=seed, shuffled=True)
-            yield Row(study="placebo", method=kind, raters="shuffled", task=task)
+    for wish in (MODE, REGISTER):
+        for kind in heard.KINDS:
+            for seed in SEEDS:
+                task = Task(kind=kind, wish=wish, seed=seed, shuffled=True)
+                yield Row(study="placebo", method=kind, raters="shuffled", task=task)
 
 
 def _noise() -> Iterator[Row]:
