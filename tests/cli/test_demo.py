@@ -25,7 +25,7 @@ def test_the_demo_goes_from_a_wish_to_adapters_that_are_heard_and_goes_on_where_
 ):
     first = cli("demo", "--data-dir", str(tmp_path), "--noise", "0")
     monkeypatch.setattr(demo_loop, "TRAININGS", {"supervised": demo_loop.TRAININGS["supervised"]})
-    second = cli("demo", "--data-dir", str(tmp_path))
+    second = cli("demo", "--data-dir", str(tmp_path), "--noise", "0")
 
     assert (first.code, first.err, second.code) == (0, "", 0)
     assert re.search(r"rated into the data set demo-mode-major: \d+ liked, \d+ disliked, \d+ unclear", first.out)
@@ -41,10 +41,10 @@ def test_the_demo_goes_from_a_wish_to_adapters_that_are_heard_and_goes_on_where_
 
 def test_the_demo_stores_what_was_heard_with_the_adapter(cli, short, monkeypatch, tmp_path):
     monkeypatch.setattr(demo_loop, "TRAININGS", {"ranking": demo_loop.TRAININGS["ranking"]})
-    cli("demo", "--data-dir", str(tmp_path), "--wish", "register=high")
+    cli("demo", "--data-dir", str(tmp_path), "--wish", "register=high", "--noise", "0.2")
 
     with local_services(tmp_path, tmp_path / "log") as address:
-        report = cli("adapter", "report", "demo-register-high", "--server", address)
+        report = cli("adapter", "report", "demo-register-high-noise-0.2", "--server", address)
 
     assert "## Heard" in report.out and "| register=high | clips |" in report.out
     assert "| wished share | 4 |" in report.out

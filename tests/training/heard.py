@@ -52,7 +52,8 @@ _NOT_TOLD_APART = ("square", "saw")  # from a sine in the high register, after t
 class Task:
     """One training. wish: what its clips leave open. heard: wishes that are listened for, by default that one. raters:
     who rates, by default one with that wish; several share the clips between them. shuffled: the ratings are dealt out
-    anew among the clips, so that nothing can be learnt from them. changed: settings above the demo's."""
+    anew among the clips, so that nothing can be learnt from them. changed: settings above the
+    demo's. asked_seed: of the prompts that are listened to."""
 
     kind: str
     wish: Attributes
@@ -61,11 +62,13 @@ class Task:
     raters: tuple[Rater, ...] = ()
     shuffled: bool = False
     changed: Mapping[str, Any] = field(default_factory=dict)
+    asked_seed: int = field(default=ASKED_SEED, repr=False)
 
     @property
     def name(self) -> str:
         """What its folder is called."""
-        return f"{self.kind}-{hashlib.sha256((repr(self) + rests_on()).encode()).hexdigest()[:12]}"
+        asked = "" if self.asked_seed == ASKED_SEED else str(self.asked_seed)
+        return f"{self.kind}-{hashlib.sha256((repr(self) + asked + rests_on()).encode()).hexdigest()[:12]}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,7 +217,9 @@ def _trained_and_heard(task: Task, folder: Path) -> Result:
     cpu_s = _train(task, folder / task.name / "rated.jsonl", output, folder / "cache")
     base = load()
     model = with_adapter(base, output / "adapter")
-    found = tuple(shares(base, model, wish, opened=task.wish) for wish in task.heard or (task.wish,))
+    found = tuple(
+        shares(base, model, wish, seed=task.asked_seed, opened=task.wish) for wish in task.heard or (task.wish,)
+    )
     return Result(task=task, shares=found, cpu_s=cpu_s)
 
 
