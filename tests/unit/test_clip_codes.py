@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import struct
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from trainer_node.data.clip_codes import ClipCodes, read_codes, write_clip
 CODEC = "0f" * 32
 CODES_KT = np.arange(12, dtype=np.int16).reshape(4, 3)
 RATE_HZ = 8000
+WAVE_CN = np.linspace(-0.5, 0.5, 961, dtype=np.float32)[None]
 
 
 @pytest.fixture
@@ -27,6 +30,13 @@ def clip(tmp_path: Path) -> Path:
     return path
 
 
+def pcm() -> bytes:
+    """The sound's bytes, as another program writes them."""
+    raw = io.BytesIO()
+    soundfile.write(raw, WAVE_CN[0], RATE_HZ, subtype="PCM_16", format="RAW")
+    return raw.getvalue()
+
+
 def chunk(name: bytes, body: bytes) -> bytes:
     return name + struct.pack("<I", len(body)) + body + b"\0" * (len(body) % 2)
 
@@ -35,7 +45,7 @@ def test_the_codes_come_back_and_the_sound_is_that_of_any_wav_file(clip: Path, t
     kept = read_codes(clip)
 
     plain = tmp_path / "plain.wav"
-    soundfile.write(plain, np.linspace(-0.5, 0.5, 961, dtype=np.float32), RATE_HZ, subtype="PCM_16")
+    soundfile.write(plain, WAVE_CN[0], RATE_HZ, subtype="PCM_16")
     assert kept is not None and kept.codec == CODEC and np.array_equal(kept.codes_KT, CODES_KT)
     assert np.array_equal(soundfile.read(clip)[0], soundfile.read(plain)[0])
     assert inspect_audio(clip) == inspect_audio(plain)
@@ -59,8 +69,28 @@ def test_codes_are_found_behind_other_chunks(clip: Path) -> None:
     assert kept is not None and np.array_equal(kept.codes_KT, CODES_KT)
 
 
-HEAD = struct.Struct("<BBHI32s")
-FINGERPRINT = bytes.fromhex(CODEC)
+HEAD = struct.Struct("<BBHI32s32s")
+FINGERPRINT, SOUND = bytes.fromhex(CODEC), hashlib.sha256(pcm()).digest()
+
+
+def test_codes_that_another_program_writes_as_they_should_be_are_read(clip: Path) -> None:
+    content = clip.read_bytes()
+    body = HEAD.pack(1, 4, 0, 3, FINGERPRINT, SOUND) + b"\0" * 24
+
+    clip.write_bytes(content[: content.index(b"tsmc")] + chunk(b"tsmc", body))
+
+    assert read_codes(clip) is not None
+
+
+def test_a_sound_that_was_changed_has_no_codes_any_more(clip: Path) -> None:
+    content = bytearray(clip.read_bytes())
+    at = content.index(b"data") + 8
+
+    content[at : at + 2 * 961] = bytes(2 * 961)  # an editor that keeps what it does not know
+    clip.write_bytes(content)
+
+    assert len(soundfile.read(clip)[0]) == 961
+    assert read_codes(clip) is None
 
 
 @pytest.mark.parametrize(
@@ -68,12 +98,12 @@ FINGERPRINT = bytes.fromhex(CODEC)
     [
         b"",
         b"\x01",
-        HEAD.pack(1, 4, 0, 3, FINGERPRINT) + b"\0" * 23,  # a byte is missing
-        HEAD.pack(1, 4, 0, 3, FINGERPRINT) + b"\0" * 26,  # there is more
-        HEAD.pack(2, 4, 0, 3, FINGERPRINT) + b"\0" * 24,  # of a later version
-        HEAD.pack(1, 0, 0, 3, FINGERPRINT),
-        HEAD.pack(1, 4, 0, 0, FINGERPRINT),
-        HEAD.pack(1, 255, 0, 0xFFFFFFFF, FINGERPRINT) + b"\0" * 24,  # a length that is not there
+        HEAD.pack(1, 4, 0, 3, FINGERPRINT, SOUND) + b"\0" * 23,  # a byte is missing
+        HEAD.pack(1, 4, 0, 3, FINGERPRINT, SOUND) + b"\0" * 26,  # there is more
+        HEAD.pack(2, 4, 0, 3, FINGERPRINT, SOUND) + b"\0" * 24,  # of a later version
+        HEAD.pack(1, 0, 0, 3, FINGERPRINT, SOUND),
+        HEAD.pack(1, 4, 0, 0, FINGERPRINT, SOUND),
+        HEAD.pack(1, 255, 0, 0xFFFFFFFF, FINGERPRINT, SOUND) + b"\0" * 24,  # a length that is not there
     ],
 )
 def test_a_chunk_that_is_not_as_it_should_be_is_no_codes(clip: Path, body: bytes) -> None:
