@@ -181,8 +181,9 @@ def test_a_base_model_that_is_nowhere_says_where_to_put_it(studio: Studio) -> No
         studio.train(studio.samples(4), adapter={"base_model": "large"})
 
     assert failed.value.message == (
-        "the models directory has no folder 'large' (it has: tiny, tiny-stereo); put the base model there, or give a "
-        "Hugging Face id such as facebook/musicgen-small; in the foreground, --base-model DIR names any folder"
+        "the models directory has no folder 'large' (it has: tiny, tiny-stereo); put the base model there, or give "
+        "tunesmith/micro, which comes with Tunesmith, or a Hugging Face id such as facebook/musicgen-small; in the "
+        "foreground, --base-model DIR names any folder"
     )
 
 

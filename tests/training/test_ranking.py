@@ -65,7 +65,8 @@ def either(request: pytest.FixtureRequest, base: BaseModel, stereo_base: BaseMod
 def test_a_score_is_the_mean_log_probability_a_token_less_the_references(
     either: BaseModel, loss: str, relative: bool
 ) -> None:
-    ranking = method(either, loss=loss, margin=0.7, temperature=0.4)
+    own = {"margin": 0.7} if loss == "RANKING_LOSS_MARGIN" else {"temperature": 0.4}
+    ranking = method(either, loss=loss, **own)
     lists = examples(either, reference=relative)
 
     with torch.no_grad():
@@ -107,7 +108,8 @@ def test_lists_in_one_batch_are_the_lists_one_by_one(either: BaseModel) -> None:
 def test_gradients_of_uneven_parts_add_up_to_those_of_the_whole(
     base: BaseModel, loss: str, parts: Sequence[Sequence[int]]
 ) -> None:
-    ranking = method(base, loss=loss, sft_weight=0.3, margin=5.0)
+    own = {"margin": 5.0} if loss == "RANKING_LOSS_MARGIN" else {}
+    ranking = method(base, loss=loss, sft_weight=0.3, **own)
     lists = examples(base)
     trained = base.model.decoder.requires_grad_(True)
 
