@@ -35,7 +35,7 @@ help: ## Show this list
 # ---- what people type ----------------------------------------------------------------------------------------------
 
 .PHONY: demo
-demo: $(VENV)/stubs ## Play, rate, train and listen: the whole loop, in about five minutes after installation
+demo: $(VENV)/stubs ## Play, rate, train and listen: the whole loop, in about three minutes after installation
 	$(BIN)/tunesmith demo
 
 .PHONY: test

@@ -60,7 +60,7 @@ facebook/musicgen-small as --base-model."""
 )
 @click.pass_context
 def demo(ctx: click.Context, wishes: tuple[str, ...], noise: float, data_dir: Path) -> int:
-    """Play, rate, train and listen: the whole loop, in five minutes.
+    """Play, rate, train and listen: the whole loop, in three minutes.
 
     Starts everything on this machine, has the micro model play clips, has a listener rate them by a wish, trains three
     adapters by their ratings (supervised, dpo, ranking), and tells how much more of the wish is heard afterwards, with

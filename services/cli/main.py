@@ -15,7 +15,7 @@ from services.cli.session import Session
 from trainer_node.openmp import let_waiting_threads_sleep
 
 MEMBERS = {
-    "demo": ("services.cli.demo:demo", "Play, rate, train and listen: the whole loop, in five minutes."),
+    "demo": ("services.cli.demo:demo", "Play, rate, train and listen: the whole loop, in three minutes."),
     "up": ("services.cli.up:up", "Run everything on this machine: Postgres, control plane, one trainer node."),
     "experiment": ("services.cli.experiment:experiment", "Group runs: a question, its data, its settings."),
     "dataset": ("services.cli.dataset:dataset", "Import or rate clips and freeze versions of them."),
