@@ -23,7 +23,7 @@ from services.cli.settings_input import spec_of
 from services.cli.version_words import holding
 from services.evaluation_words import difference, level
 from trainer_node.tunes.rater import Rater
-from trainer_node.tunes.wish import Question, open_questions
+from trainer_node.tunes.wish import open_questions
 from trainer_node.tunes.world import DURATION_S
 from tunesmith.client.client import Client
 from tunesmith.client.errors import ApiError
@@ -60,6 +60,12 @@ TRAININGS: Mapping[str, Mapping[str, Any]] = {
         "sft_weight": 40,
     },
 }
+
+
+def rated_prompts(wish: Mapping[str, str]) -> list[str]:
+    """Prompts that leave the wish open, each once: what is played for them is rated."""
+    questions = open_questions(wish, PROMPTS, seed=PLAYED_SEED)
+    return list(dict.fromkeys(question.prompt for question in questions))
 
 
 def training_spec(kind: str, count: int) -> job_spec_pb2.JobSpec:
@@ -131,12 +137,8 @@ class Loop:
 
     @cached_property
     def prompts(self) -> list[str]:
-        """What the base model plays to be rated: prompts that leave the wish open, each once."""
-        return list(dict.fromkeys(question.prompt for question in self._questions))
-
-    @property
-    def _questions(self) -> list[Question]:
-        return open_questions(self.wish, PROMPTS, seed=PLAYED_SEED)
+        """What the base model plays to be rated."""
+        return rated_prompts(self.wish)
 
     def play(self) -> str:
         """The base model's clips; the run that played them."""

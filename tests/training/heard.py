@@ -143,7 +143,9 @@ class Loop:
         """The base model's clips for prompts that leave the wish open, each once: prompt, file, and what is heard."""
         key = "-".join(sorted(wish))
         if key not in self._clips:
-            wanted = [Wanted(prompt, seed) for prompt in rated_prompts(wish) for seed in range(demo_loop.CLIPS_EACH)]
+            wanted = [
+                Wanted(prompt, seed) for prompt in demo_loop.rated_prompts(wish) for seed in range(demo_loop.CLIPS_EACH)
+            ]
             folder = self.folder / "clips" / key
             folder.mkdir(parents=True, exist_ok=True)
             clips = played(self.base, self.base.model, wanted)
@@ -178,7 +180,7 @@ def shares(
     base: BaseModel, model: Any, wish: Attributes, *, seed: int = ASKED_SEED, opened: Attributes | None = None
 ) -> Shares:
     """What is heard of a model on prompts that no training has seen. opened: what those left open, if it was more."""
-    asked = open_questions(wish, demo_loop.QUESTIONS, seed=seed, without=rated_prompts(opened or wish))
+    asked = open_questions(wish, demo_loop.QUESTIONS, seed=seed, without=demo_loop.rated_prompts(opened or wish))
     opposed = opposite_questions(wish, demo_loop.QUESTIONS, seed=seed + 1)
     heard = [_heard(clip) for clip in played(base, model, _with_seeds(asked))]
     against = [_heard(clip) for clip in played(base, model, _with_seeds(opposed))]
@@ -263,12 +265,6 @@ def rests_on() -> str:
     """What every figure rests on: the base model, and the demo's settings."""
     settings = {name: value for name, value in vars(demo_loop).items() if name.isupper()}
     return f"{settings}{(packaged_model.FOLDER / 'SHA256SUMS').read_text(encoding='utf-8')}"
-
-
-def rated_prompts(wish: Attributes) -> list[str]:
-    """The prompts whose clips are rated; the demo's."""
-    questions = open_questions(wish, demo_loop.PROMPTS, seed=demo_loop.PLAYED_SEED)
-    return list(dict.fromkeys(question.prompt for question in questions))
 
 
 def _with_seeds(questions: Sequence[Question]) -> list[Wanted]:

@@ -46,7 +46,7 @@ def of_wish(wish: Attributes, opens: Sequence[Answer], opposites: Sequence[Answe
     there may be no opposites, and open prompts of which nobody knows what they ask for. Raises InvalidField for fewer
     than two answers of a kind.
     """
-    _require_enough(min(len(each) for each in (opens, opposites) if each or each is opens))
+    _require_enough(min(len(opens), len(opposites) or len(opens)))
     asked = np.array([len(answer.question.asked) for answer in opens], np.float64)
     measures = [_share("wished share", *_sides(opens, lambda _, heard: is_fulfilled(heard, wish) is True))]
     if asked.any():
