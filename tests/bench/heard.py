@@ -15,11 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tests.bench import heard_page
 from tests.bench.figures import Figure
 from tests.bench.spectrogram import png
 from tests.training import heard
 from tests.training.heard import Loop, Result, Task
+from trainer_node.engines.musicgen import start
 from trainer_node.engines.musicgen.sampling import Wanted
 from trainer_node.tunes.rater import Rater
 from trainer_node.tunes.wish import open_questions
@@ -156,8 +159,8 @@ def _pictures(loop: Loop) -> dict[str, bytes]:
     task = Task(kind="supervised", wish=REGISTER, seed=SEEDS[0])
     wanted = [Wanted(one.prompt, 1) for one in open_questions(REGISTER, 2, seed=ASKED_SEEDS[0])]
     before = heard.played(loop.base, loop.base.model, wanted)
-    base = heard.load()
-    after = heard.played(base, heard.with_adapter(base, loop.folder / task.name / "output" / "adapter"), wanted)
+    base, adapter = heard.load(), loop.folder / task.name / "output" / "adapter"
+    after = heard.played(base, start.with_adapter(base, adapter, dtype=torch.float32), wanted)
     return {
         f"{when}-{number}.png": png(clip.sound_CN[0], loop.base.clip_hz)
         for when, clips in (("before", before), ("after", after))

@@ -33,7 +33,6 @@ from trainer_node.engines.musicgen.family import BaseModel
 from trainer_node.engines.musicgen.sampling import Played, Sampling, Wanted, play
 from trainer_node.foreground import run_foreground
 from trainer_node.preflight import find_base_model
-from trainer_node.start_adapter import settings_in
 from trainer_node.tunes.listener import Heard, listen
 from trainer_node.tunes.rater import Rater
 from trainer_node.tunes.wish import Question, is_fulfilled, open_questions, opposite_questions
@@ -168,14 +167,6 @@ def load() -> BaseModel:
     return family.load_base(find_base_model(Path("models"), BASE), name=BASE)
 
 
-def with_adapter(base: BaseModel, folder: Path) -> Any:
-    """The base model with an adapter on it."""
-    shape = settings_in(folder)
-    model = family.add_lora(base, shape, dtype=torch.float32)
-    start.take_over(model, base, folder, shape)
-    return model
-
-
 def shares(
     base: BaseModel, model: Any, wish: Attributes, *, seed: int = ASKED_SEED, opened: Attributes | None = None
 ) -> Shares:
@@ -218,7 +209,7 @@ def _trained_and_heard(task: Task, folder: Path) -> Result:
     output = folder / task.name / "output"
     cpu_s = _train(task, folder / task.name / "rated.jsonl", output, folder / "cache")
     base = load()
-    model = with_adapter(base, output / "adapter")
+    model = start.with_adapter(base, output / "adapter", dtype=torch.float32)
     found = tuple(
         shares(base, model, wish, seed=task.asked_seed, opened=task.wish) for wish in task.heard or (task.wish,)
     )

@@ -20,7 +20,6 @@ from trainer_node.engines.musicgen.devices import Device
 from trainer_node.engines.musicgen.family import BaseModel
 from trainer_node.engines.musicgen.features import Stopped
 from trainer_node.engines.musicgen.sampling import Played, Sampling, Wanted, play
-from trainer_node.start_adapter import settings_in
 from trainer_node.training import Blobs, Outcome, StopRequested, Telemetry, TrainingJob
 from tunesmith.v1 import job_event_pb2, job_spec_pb2
 
@@ -73,9 +72,7 @@ def _player(job: TrainingJob, settings: job_spec_pb2.PlayerSettings) -> _Player:
         base.model.decoder.to(device.dtype)
         return _Player(base, base.model, device, encoders["codec"])
     start.require_base(job.job.start_adapter.base_model_fingerprint, base.fingerprint(encoders))
-    shape = settings_in(folder)
-    model = family.add_lora(base, shape, dtype=device.dtype)
-    start.take_over(model, base, folder, shape)
+    model = start.with_adapter(base, folder, dtype=device.dtype)
     return _Player(base, model, device, encoders["codec"])
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
 from safetensors import SafetensorError
 from torch import Tensor
@@ -14,6 +15,7 @@ from trainer_node.engines.musicgen import adapter_files, family, fingerprints
 from trainer_node.engines.musicgen.family import BaseModel
 from trainer_node.engines.musicgen.preparation import Prepared, Settings
 from trainer_node.errors import StartAdapterUnsuitable
+from trainer_node.start_adapter import settings_in
 from trainer_node.training import TrainingJob
 from tunesmith.v1 import job_spec_pb2
 
@@ -31,6 +33,14 @@ def begin(job: TrainingJob, prepared: Prepared, settings: Settings) -> tuple[Any
     if folder is None:
         return model, ""
     return model, fingerprints.of_tensors(take_over(model, base, folder, settings.adapter))
+
+
+def with_adapter(base: BaseModel, folder: Path, *, dtype: torch.dtype) -> Any:
+    """The base model with the adapter of a PEFT folder on it. dtype: of the decoder. Raises StartAdapterUnsuitable."""
+    shape = settings_in(folder)
+    model = family.add_lora(base, shape, dtype=dtype)
+    take_over(model, base, folder, shape)
+    return model
 
 
 def take_over(
