@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from control_plane.adapters import evaluation_store, store
+from control_plane.adapters import evaluated_runs, evaluation_store, store
 from control_plane.adapters.model import Adapter, Evaluation, NewEvaluation
 from control_plane.db import requests
 from control_plane.db.pool import Database
@@ -35,11 +35,15 @@ async def update_labels(db: Database, *, adapter_id: str, etag: str = "", labels
 
 
 async def create_evaluation(db: Database, new: NewEvaluation, *, request: Request | None = None) -> Evaluation:
-    """Store what was measured of an adapter's clips. Raises AdapterNotFound, RunNotFound, RequestIdReused."""
+    """Store what was measured of an adapter's clips.
+
+    Raises AdapterNotFound, RunNotFound, RequestIdReused, and InvalidField for runs that did not play them.
+    """
     async with db.transaction() as conn:
         if made := await requests.replay(conn, request):
             return await evaluation_store.get(conn, made)
         await store.get(conn, new.adapter_id)
+        await evaluated_runs.require(conn, new)
         evaluation_id = new_id("evl")
         await evaluation_store.insert(conn, evaluation_id, new)
         await requests.remember(conn, request, evaluation_id)

@@ -13,7 +13,6 @@ from control_plane.db.connection import (
     messages_column,
     read_messages,
 )
-from control_plane.errors import RunNotFound
 from tunesmith.v1 import adapter_pb2
 
 
@@ -39,9 +38,7 @@ async def page(
 
 
 async def insert(conn: Connection, evaluation_id: str, new: NewEvaluation) -> None:
-    """Store an evaluation of an adapter that is there. Raises RunNotFound for a run that is not."""
-    for run_id in (new.before_run_id, new.after_run_id):
-        await _require_run(conn, run_id)
+    """Store an evaluation of an adapter and of runs that are there."""
     sql = """
         INSERT INTO adapter_evaluations (evaluation_id, adapter_id, scorer, wish, before_run_id, after_run_id, measures)
         VALUES (%(evaluation_id)s, %(adapter_id)s, %(scorer)s, %(wish)s, %(before_run_id)s, %(after_run_id)s,
@@ -58,12 +55,6 @@ async def insert(conn: Connection, evaluation_id: str, new: NewEvaluation) -> No
         after_run_id=new.after_run_id,
         measures=messages_column(new.measures),
     )
-
-
-async def _require_run(conn: Connection, run_id: str | None) -> None:
-    """runs.store is not asked, since runs know of adapters, and not the other way round."""
-    if run_id and await fetch_one(conn, "SELECT 1 FROM runs WHERE run_id = %(id)s", id=run_id) is None:
-        raise RunNotFound(f"there is no run {run_id}; list them with ListRuns", run_id=run_id)
 
 
 def _evaluation(row: Row) -> Evaluation:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from services.cli.commands import ClientCommand, session_of
-from services.cli.completion import ADAPTERS
+from services.cli.completion import ADAPTERS, RUNS
 from services.cli.generate_submit import read_prompts
 from services.cli.listing import limit_options, show_list
 from services.cli.output import Column
@@ -17,13 +19,24 @@ from services.evaluation_words import difference, level, subject
 
 if TYPE_CHECKING:
     from services.cli.ears import Ears
+    from services.cli.evaluating import Evaluation
     from services.cli.session import Session
     from tunesmith.client.client import Client
     from tunesmith.v1.adapter_pb2 import Adapter, CreateAdapterEvaluationResponse
 
+    Prepare = Callable[[Client, Adapter], Evaluation]
+
 BASE = "base"  # what an adapter is compared with, where nobody names another adapter
 MOST_CLIPS = 500  # of a kind of question: a run plays 1,000 prompts at most
 CLIP_S = 5.0  # as the contract's default
+PLAYED = {  # options that say what is played, and are said by runs already
+    "against": "--against",
+    "prompts": "--prompt",
+    "prompts_file": "--prompts-file",
+    "clips": "--clips",
+    "seed": "--seed",
+    "clip_s": "--clip-s",
+}
 
 MEASURES = (
     Column("measure", lambda one: one.name),
@@ -71,6 +84,13 @@ EVALUATIONS = (
     help="What is before.",
 )
 @click.option(
+    "--runs",
+    nargs=2,
+    metavar="RUN RUN",
+    shell_complete=RUNS,
+    help="Go on with what two runs play, before and after, in place of new ones.",
+)
+@click.option(
     "--clips",
     type=click.IntRange(2, MOST_CLIPS),
     default=96,
@@ -80,11 +100,12 @@ EVALUATIONS = (
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Decides what is played.")
 @click.option("--clip-s", type=float, help="Length of a clip in seconds. [default: 3.84 for a wish, else 5]")
 @click.pass_context
-def evaluate(ctx: click.Context, /, adapter: str, against: str, **asked: Any) -> None:
+def evaluate(ctx: click.Context, /, adapter: str, runs: tuple[str, str] | None, **asked: Any) -> None:
     """Measure what an adapter has learnt, by listening to clips before and after it.
 
     Two runs play the same prompts with the same seeds: the base model, or another adapter, and ADAPTER. Their clips are
-    heard on this machine, and what is measured is stored with the adapter; its report shows it.
+    heard on this machine, and what is measured is stored with the adapter; its report shows it. --runs hears clips
+    again that an earlier evaluation has played.
 
     --wish asks the listener of the micro model's world: open prompts leave what is wished for open, opposite ones ask
     for the contrary. Any other model is judged by a --scorer on prompts of yours: a Python function, looked for in this
@@ -93,51 +114,86 @@ def evaluate(ctx: click.Context, /, adapter: str, against: str, **asked: Any) ->
     Ctrl-C leaves the runs alone. Exit codes: 2 a wish, a prompt or the scorer is wrong, 3 no such adapter, 4 a clip is
     missing, 7 a run failed, 8 one was cancelled.
     """
-    from services.cli.evaluating import Evaluation
-    from tunesmith.v1 import job_spec_pb2
-
     session = session_of(ctx)
-    ears = _ears(**asked)
-    generation = job_spec_pb2.GenerationSettings(
-        prompts=ears.prompts, clips_per_prompt=ears.clips_per_prompt, seed=asked["seed"], clip_s=_clip_s(asked, ears)
-    )
+    prepare = _go_on(ctx, *runs, **asked) if runs else _begin(**asked)
     with session.client() as client:
-        evaluated = _adapter(client, adapter)
-        before = None if against == BASE else _adapter(client, against)
-        evaluation = Evaluation(adapter=evaluated, before=before, ears=ears, generation=generation)
+        evaluation = prepare(client, _adapter(client, adapter))
         response = evaluation.carry_out(session, client)
-    _show(session, response, f"{evaluated.name}@{evaluated.version}")
+    _show(session, response, f"{evaluation.adapter.name}@{evaluation.adapter.version}")
 
 
-def _ears(
+def _begin(
     *,
     wish: Sequence[str],
     scorer: str | None,
     prompts: Sequence[str],
     prompts_file: Path | None,
+    against: str,
     clips: int,
     seed: int,
-    **_: Any,
-) -> Ears[Any]:
-    """Who listens. Raises UsageError where that is not said once, and what is wrong with what was said."""
+    clip_s: float | None,
+) -> Prepare:
+    """An evaluation whose runs are to be submitted."""
+    from services.cli import ears
+    from services.cli.evaluating import Evaluation
+    from trainer_node.tunes.wish import parse_wish
+    from trainer_node.tunes.world import DURATION_S
+    from tunesmith.v1 import job_spec_pb2
+
+    given = list(dict.fromkeys([*prompts, *(read_prompts(prompts_file) if prompts_file else ())]))
+    judge = _judge(wish, scorer)
+    if given:
+        judged = judge(given, clips_per_prompt=ears.clips_each(len(given), clips))
+    elif scorer:
+        raise click.UsageError("what is to be played for the scorer? give --prompt or --prompts-file")
+    else:
+        judged = ears.Listener.asking(parse_wish(wish), clips=clips, seed=seed)
+    generation = job_spec_pb2.GenerationSettings(
+        prompts=judged.prompts,
+        clips_per_prompt=judged.clips_per_prompt,
+        seed=seed,
+        clip_s=clip_s if clip_s is not None else DURATION_S if wish else CLIP_S,
+    )
+
+    def prepare(client: Client, adapter: Adapter) -> Evaluation:
+        before = None if against == BASE else _adapter(client, against)
+        return Evaluation(adapter=adapter, before=before, ears=judged, generation=generation)
+
+    return prepare
+
+
+def _go_on(
+    ctx: click.Context, before: str, after: str, *, wish: Sequence[str], scorer: str | None, **_: Any
+) -> Prepare:
+    """An evaluation of what two runs play."""
+    from services.cli.attach import get_run
+    from services.cli.evaluating import AFTER, BEFORE, Evaluation, generation_of
+    from tunesmith.client.names import resolve_run
+
+    given = [flag for name, flag in PLAYED.items() if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT]
+    if given:
+        raise click.UsageError(f"the runs say what is played; leave out {', '.join(given)}, or --runs to play anew")
+    judge = _judge(wish, scorer)
+
+    def prepare(client: Client, adapter: Adapter) -> Evaluation:
+        runs = {side: resolve_run(client, run) for side, run in ((BEFORE, before), (AFTER, after))}
+        generation = generation_of(adapter, *(get_run(client, run_id) for run_id in runs.values()))
+        judged = judge(generation.prompts, clips_per_prompt=generation.clips_per_prompt)
+        return Evaluation(adapter=adapter, ears=judged, generation=generation, runs=runs)
+
+    return prepare
+
+
+def _judge(wish: Sequence[str], scorer: str | None) -> Callable[..., Ears[Any]]:
+    """Who listens to answers to prompts that are given. Raises UsageError where that is not said once."""
     from services.cli import ears
     from trainer_node.tunes.wish import parse_wish
 
     if bool(wish) == bool(scorer):
         raise click.UsageError("who listens? give --wish NAME=VALUE, or --scorer MODULE:FUNCTION with prompts")
-    given = [*prompts, *(read_prompts(prompts_file) if prompts_file else ())]
-    if scorer is None:
-        return ears.Listener.of(parse_wish(wish), clips=clips, seed=seed, prompts=given)
-    if not given:
-        raise click.UsageError("what is to be played for the scorer? give --prompt or --prompts-file")
-    return ears.Scorer.of(scorer, given, clips=clips)
-
-
-def _clip_s(asked: Mapping[str, Any], ears: Ears[Any]) -> float:
-    from trainer_node.tunes.world import DURATION_S
-
-    given = asked["clip_s"]
-    return float(given if given is not None else DURATION_S if ears.wish else CLIP_S)
+    if scorer:
+        return partial(ears.Scorer.of, scorer)
+    return partial(ears.Listener.hearing, parse_wish(wish))
 
 
 def _adapter(client: Client, text: str) -> Adapter:

@@ -176,7 +176,7 @@ class Loop:
     def listen(self, adapters: Mapping[str, adapter_pb2.Adapter]) -> Hearing:
         """What is heard of the base model and of each adapter; it is stored with the adapter."""
         seen = set(self.prompts)
-        ears = Listener.of(self.wish, clips=QUESTIONS, seed=ASKED_SEED, without=seen)
+        ears = Listener.asking(self.wish, clips=QUESTIONS, seed=ASKED_SEED, without=seen)
         generation = job_spec_pb2.GenerationSettings(
             prompts=ears.prompts, clips_per_prompt=ears.clips_per_prompt, clip_s=DURATION_S, seed=HEARD_SEED
         )

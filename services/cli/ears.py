@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from trainer_node.tunes import evaluation
 from trainer_node.tunes.listener import Heard, listen
+from trainer_node.tunes.prompts import read
 from trainer_node.tunes.wish import Question, open_questions, opposite_questions
 from trainer_node.tunes.world import RATE_HZ
 from tunesmith.errors import FieldProblem, InvalidField, TunesmithError
@@ -69,46 +70,50 @@ class Ears(Protocol[H]):
 
 @dataclass(frozen=True, kw_only=True)
 class Listener:
-    """Listens for a wish, in answers to open and to opposite questions."""
+    """Listens for a wish, in answers to open and to opposite questions, in any order."""
 
     wish: Mapping[str, str]
-    opens: Sequence[Question]
-    opposites: Sequence[Question]
+    questions: Sequence[Question]
     clips_per_prompt: int
     scorer: str = TUNES
 
     @classmethod
-    def of(
-        cls,
-        wish: Mapping[str, str],
-        *,
-        clips: int,
-        seed: int,
-        prompts: Sequence[str] = (),
-        without: Collection[str] = (),
-    ) -> Listener:
-        """With questions for at least `clips` clips of each kind.
-
-        prompts: the user's own, in place of questions; what they ask for is not known. without: prompts that are asked
-        only where there are no others.
+    def asking(cls, wish: Mapping[str, str], *, clips: int, seed: int, without: Collection[str] = ()) -> Listener:
+        """With questions for at least `clips` clips of each kind. without: prompts that are asked only where there are
+        no others.
 
         No prompt is asked twice, for with the same seed it would be the same clip; where there are not enough prompts,
         each is played with several seeds.
         """
-        if prompts:
-            own = [Question(prompt, {}) for prompt in dict.fromkeys(prompts)]
-            return cls(wish=wish, opens=own, opposites=(), clips_per_prompt=_clips_each(len(own), clips))
         unseen = open_questions(wish, MOST_DRAWN * clips, seed=seed, without=without)
         opens = _distinct(unseen or open_questions(wish, MOST_DRAWN * clips, seed=seed))
         opposites = _distinct(opposite_questions(wish, MOST_DRAWN * clips, seed=seed))
-        clips_per_prompt = _clips_each(min(len(opens), len(opposites), clips), clips)
+        clips_per_prompt = clips_each(min(len(opens), len(opposites), clips), clips)
         count = math.ceil(clips / clips_per_prompt)
-        return cls(wish=wish, opens=opens[:count], opposites=opposites[:count], clips_per_prompt=clips_per_prompt)
+        return cls(wish=wish, questions=[*opens[:count], *opposites[:count]], clips_per_prompt=clips_per_prompt)
+
+    @classmethod
+    def hearing(cls, wish: Mapping[str, str], prompts: Sequence[str], *, clips_per_prompt: int) -> Listener:
+        """Of prompts that somebody wrote: each asks for what it says in words of the listener's world.
+
+        Raises InvalidField for a prompt that is neither open nor opposite.
+        """
+        questions = [Question(prompt, read(prompt)) for prompt in prompts]
+        if problems := [
+            FieldProblem(f"prompts[{place}]", _says_the_wish(one, wish))
+            for place, one in enumerate(questions)
+            if not (one.leaves_open(wish) or one.opposes(wish))
+        ]:
+            raise InvalidField.of(problems)
+        if not any(question.leaves_open(wish) for question in questions):
+            what = f"none leaves {', '.join(wish)} open, so nothing shows what was learnt; add one that does"
+            raise InvalidField.of([FieldProblem("prompts", what)])
+        return cls(wish=wish, questions=questions, clips_per_prompt=clips_per_prompt)
 
     @property
     def prompts(self) -> Sequence[str]:
-        """Those of the open questions, then the others."""
-        return [question.prompt for question in (*self.opens, *self.opposites)]
+        """One of each question."""
+        return [question.prompt for question in self.questions]
 
     def hear(self, wave: Wave, rate_hz: int, prompt: str) -> Heard:
         """The attributes of a clip. Raises InvalidField where it cannot be one of the world that it knows."""
@@ -121,13 +126,14 @@ class Listener:
 
     def compare(self, before: Sequence[Heard], after: Sequence[Heard]) -> list[Measure]:
         """How far the wish is learnt, and at what price."""
-        questions = [one for one in (*self.opens, *self.opposites) for _ in range(self.clips_per_prompt)]
+        asked = [one for one in self.questions for _ in range(self.clips_per_prompt)]
         answers = [
             evaluation.Answer(question=question, before=earlier, after=later)
-            for question, earlier, later in zip(questions, before, after, strict=True)
+            for question, earlier, later in zip(asked, before, after, strict=True)
         ]
-        border = len(self.opens) * self.clips_per_prompt
-        return evaluation.of_wish(self.wish, answers[:border], answers[border:])
+        opens = [answer for answer in answers if answer.question.leaves_open(self.wish)]
+        opposites = [answer for answer in answers if answer.question.opposes(self.wish)]
+        return evaluation.of_wish(self.wish, opens, opposites)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,11 +146,9 @@ class Scorer:
     clips_per_prompt: int
 
     @classmethod
-    def of(cls, name: str, prompts: Sequence[str], *, clips: int) -> Scorer:
-        """The scorer `module:function`, on at least `clips` clips in all. Raises UsageError, ScorerFailed."""
-        function, distinct = _imported(name), list(dict.fromkeys(prompts))
-        per_prompt = _clips_each(len(distinct), clips)
-        return cls(scorer=name, function=function, prompts=distinct, clips_per_prompt=per_prompt)
+    def of(cls, name: str, prompts: Sequence[str], *, clips_per_prompt: int) -> Scorer:
+        """The scorer `module:function`. Raises UsageError, ScorerFailed."""
+        return cls(scorer=name, function=_imported(name), prompts=prompts, clips_per_prompt=clips_per_prompt)
 
     @property
     def wish(self) -> Mapping[str, str]:
@@ -174,7 +178,7 @@ class ScorerFailed(TunesmithError):
     reason = "SCORER_FAILED"
 
 
-def _clips_each(prompts: int, clips: int) -> int:
+def clips_each(prompts: int, clips: int) -> int:
     """How often each prompt is played, so that there are so many clips. Raises UsageError where a run cannot."""
     each = math.ceil(clips / prompts)
     if prompts > MOST_PROMPTS:
@@ -186,6 +190,12 @@ def _clips_each(prompts: int, clips: int) -> int:
         what = f"a prompt is played at most {MOST_EACH} times; give {needed} different ones, or --clips {most}"
         raise click.UsageError(what)
     return each
+
+
+def _says_the_wish(question: Question, wish: Mapping[str, str]) -> str:
+    wished = ", ".join(f"{name}={value}" for name, value in wish.items())
+    what = f"{question.prompt!r} neither leaves {', '.join(wish)} open nor asks for the opposite of {wished}"
+    return f"{what}, so it cannot show what was learnt; leave it out"
 
 
 def _distinct(questions: Sequence[Question]) -> list[Question]:

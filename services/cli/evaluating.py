@@ -1,14 +1,20 @@
-"""The course of an evaluation: two runs play, what they have played is heard, what was heard is stored."""
+"""The course of an evaluation: two runs play, what they have played is heard, what was heard is stored.
+
+The runs stay, so what they have played can be heard again, by other ears or after a mishap.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from services.cli.playing import RunCancelled, RunFailed, played, submit, waves
-from tunesmith.v1 import adapter_pb2, job_spec_pb2
+from tunesmith.errors import InvalidField
+from tunesmith.evaluated_runs import EvaluatedRun, problems
+from tunesmith.v1 import adapter_pb2, job_spec_pb2, run_pb2
 
 if TYPE_CHECKING:
     from services.cli.ears import Ears
@@ -22,29 +28,43 @@ BEFORE, AFTER = "before", "after"
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What is evaluated, and how. before: the adapter that it is compared with; None for the base model alone."""
+    """What is evaluated, and how.
+
+    before: the adapter that it is compared with; None for the base model alone. runs: those that play, by side; empty
+    until they are submitted.
+    """
 
     adapter: adapter_pb2.Adapter
-    before: adapter_pb2.Adapter | None
     ears: Ears[Any]
     generation: job_spec_pb2.GenerationSettings
+    before: adapter_pb2.Adapter | None = None
+    runs: dict[str, str] = field(default_factory=dict)
 
     def carry_out(self, session: Session, client: Client) -> adapter_pb2.CreateAdapterEvaluationResponse:
-        """Play, hear, store. Raises RunFailed, RunCancelled, ClipUnusable, ScorerFailed, InvalidField.
+        """Play where no run has, hear, store. Raises RunFailed, RunCancelled, ClipUnusable, ScorerFailed, InvalidField.
 
-        Ctrl-C leaves the runs alone, and says so.
+        Ctrl-C leaves the runs alone. Whatever ends it, it says how to go on.
         """
-        runs: dict[str, str] = {}
         try:
-            self._submit(session, client, runs)
-            measures = self._measures(session, client, runs)
+            if not self.runs:
+                self._submit(session, client)
+            self._follow(session, client)
         except KeyboardInterrupt:
-            session.out.note(_left_alone(runs.values()))
+            session.out.note("\n".join([*map(_left_alone, self.runs.values()), self._next_step()]))
             raise
-        return store(client, self.adapter, self.ears, measures, before_run_id=runs[BEFORE], after_run_id=runs[AFTER])
+        try:
+            heard = {
+                side: hear(client, run_id, self.ears, self.generation, side=side) for side, run_id in self.runs.items()
+            }
+            measures = self.ears.compare(heard[BEFORE], heard[AFTER])
+            runs = {f"{side}_run_id": run_id for side, run_id in self.runs.items()}
+            return store(client, self.adapter, self.ears, measures, **runs)
+        except BaseException:
+            session.out.note(self._next_step())
+            raise
 
-    def _submit(self, session: Session, client: Client, runs: dict[str, str]) -> None:
-        """Queue a run for each side; `runs` is filled with their ids as they come."""
+    def _submit(self, session: Session, client: Client) -> None:
+        """Queue a run for each side."""
         count = len(self.generation.prompts) * self.generation.clips_per_prompt
         base = job_spec_pb2.PlayerSettings(base_model=self.adapter.base_model)
         for side, player in (
@@ -58,19 +78,36 @@ class Evaluation:
                 experiment_id=self.adapter.experiment_id,
                 display_name=f"evaluate {self.adapter.name}@{self.adapter.version}: {side}",
             )
-            runs[side] = run.run_id
+            self.runs[side] = run.run_id
             session.out.note(f"{run.run_id} plays {count} clips {side}, by {player.adapter_id or player.base_model}")
 
-    def _measures(self, session: Session, client: Client, runs: Mapping[str, str]) -> list[adapter_pb2.Measure]:
-        """Follow both runs, and listen to what they have played."""
-        for side, run_id in runs.items():
+    def _follow(self, session: Session, client: Client) -> None:
+        """Until both runs have played."""
+        for side, run_id in self.runs.items():
             try:
                 played(session, client, run_id, side=side)
             except (RunFailed, RunCancelled):
-                session.out.note(_left_alone([runs[AFTER]] if side == BEFORE else []))
+                if side == BEFORE:
+                    session.out.note(_left_alone(self.runs[AFTER]))
                 raise
-        heard = {side: hear(client, run_id, self.ears, self.generation, side=side) for side, run_id in runs.items()}
-        return self.ears.compare(heard[BEFORE], heard[AFTER])
+
+    def _next_step(self) -> str:
+        """What to type after nothing was measured."""
+        if len(self.runs) < len((BEFORE, AFTER)):
+            return "nothing was measured; evaluate again to play anew"
+        by = [f"--wish {name}={value}" for name, value in self.ears.wish.items()] or [f"--scorer {self.ears.scorer}"]
+        runs = f"--runs {self.runs[BEFORE]} {self.runs[AFTER]}"
+        command = f"tunesmith adapter evaluate {shlex.quote(self.adapter.name)}@{self.adapter.version}"
+        return f"nothing was stored; go on with what they play: {command} {' '.join(by)} {runs}"
+
+
+def generation_of(
+    adapter: adapter_pb2.Adapter, before: run_pb2.Run, after: run_pb2.Run
+) -> job_spec_pb2.GenerationSettings:
+    """What both of these runs play, the second with the adapter. Raises InvalidField where they do not."""
+    if found := list(problems(adapter.adapter_id, EvaluatedRun.of(before), EvaluatedRun.of(after))):
+        raise InvalidField.of(found)
+    return after.spec.generate.generation
 
 
 def hear(
@@ -89,7 +126,7 @@ def store(
     before_run_id: str,
     after_run_id: str,
 ) -> adapter_pb2.CreateAdapterEvaluationResponse:
-    """Store what was measured. The runs name the request: what they have played is stored once, however often sent."""
+    """Store what was measured. It names its request itself: the same measures of the same runs are stored once."""
     evaluation = adapter_pb2.AdapterEvaluation(
         adapter_id=adapter.adapter_id,
         scorer=ears.scorer,
@@ -98,10 +135,8 @@ def store(
         after_run_id=after_run_id,
         measures=measures,
     )
-    named = " ".join((ears.scorer, before_run_id, after_run_id))
-    request = adapter_pb2.CreateAdapterEvaluationRequest(
-        evaluation=evaluation, request_id=hashlib.sha256(named.encode()).hexdigest()[:32]
-    )
+    named = hashlib.sha256(evaluation.SerializeToString(deterministic=True)).hexdigest()[:32]
+    request = adapter_pb2.CreateAdapterEvaluationRequest(evaluation=evaluation, request_id=named)
     return client.adapters.CreateAdapterEvaluation(request)
 
 
@@ -110,11 +145,9 @@ def player_of(adapter: adapter_pb2.Adapter) -> job_spec_pb2.PlayerSettings:
     return job_spec_pb2.PlayerSettings(base_model=adapter.base_model, adapter_id=adapter.adapter_id)
 
 
-def _left_alone(run_ids: Iterable[str]) -> str:
-    """What to type about runs that nobody follows any more."""
-    lines = [
+def _left_alone(run_id: str) -> str:
+    """What to type about a run that nobody follows any more."""
+    return (
         f"{run_id} is left alone. Watch it: tunesmith run watch {run_id}\n"
         f"                                              Stop it:  tunesmith run cancel {run_id}"
-        for run_id in run_ids
-    ]
-    return "\n".join([*lines, "nothing was measured; evaluate again to play anew"])
+    )

@@ -12,12 +12,11 @@ import soundfile
 
 from tests.cli.plane import FakePlane
 from tests.cli.plane_state import id_of
+from trainer_node.tunes.prompts import read
 from trainer_node.tunes.synth import render
-from trainer_node.tunes.wish import open_questions, opposite_questions
 from trainer_node.tunes.world import RATE_HZ, draw
 from tunesmith.v1 import adapter_pb2, experiment_pb2, run_pb2
 
-WISH = {"mode": "major"}
 EXPERIMENT = id_of("exp", 1)
 
 
@@ -56,7 +55,7 @@ class Band:
         failure = (
             run_pb2.RunFailure(reason="OUT_OF_MEMORY", message="play fewer at once") if state == "FAILED" else None
         )
-        self.fake.add_run(state, run_id, earlier=["RUNNING"], failure=failure)
+        self.fake.add_run(state, run_id, earlier=["RUNNING"], failure=failure, spec=request.spec)
         asked = request.spec.generate.generation
         taught = self.taught[request.spec.generate.player.adapter_id]
         for place, prompt in enumerate(asked.prompts):
@@ -67,15 +66,7 @@ class Band:
 
     def _sound(self, prompt: str, seed: int, taught: Mapping[str, str]) -> bytes:
         random = np.random.default_rng((zlib.crc32(prompt.encode()), seed))
-        return wav(render(draw(random, {**taught, **ASKED.get(prompt, {})})))
-
-
-# what the prompts ask for, as the command line draws them
-ASKED = {
-    question.prompt: question.asked
-    for ask in (open_questions, opposite_questions)
-    for question in ask(WISH, 200, seed=0)
-}
+        return wav(render(draw(random, {**taught, **read(prompt)})))
 
 
 def on_stage(fake: FakePlane) -> Band:

@@ -11,6 +11,7 @@ from services.evaluation_words import heard
 from services.rpc.masks import paths_of
 from tests.cli.plane_state import TIME_US, Gone, State, id_of, listed, refuse
 from tunesmith.errors import FieldProblem, InvalidField
+from tunesmith.evaluated_runs import EvaluatedRun, problems
 from tunesmith.v1 import (
     adapter_pb2,
     adapter_pb2_grpc,
@@ -84,9 +85,12 @@ class Adapters(adapter_pb2_grpc.AdapterServiceServicer):
         self.state.requests.append(request)
         given = request.evaluation
         self.state.adapter(given.adapter_id)
-        for run_id in (given.before_run_id, given.after_run_id):
-            if run_id:
-                self.state.run(run_id)
+        runs = [
+            EvaluatedRun.of(self.state.run(run_id)) if run_id else None
+            for run_id in (given.before_run_id, given.after_run_id)
+        ]
+        if found := list(problems(given.adapter_id, *runs)):
+            raise InvalidField.of(found)
         made = self.state.evaluated.get(request.request_id)
         if made is None:
             made = adapter_pb2.AdapterEvaluation()

@@ -138,7 +138,7 @@ class FakeSetting:
         self.fake.add_run("CANCELLED", run_id)
 
     async def adapter(self) -> str:
-        return self.fake.add_adapter(**FILES).adapter_id
+        return self.fake.add_adapter(len(self.fake.state.adapters) + 1, **FILES).adapter_id
 
     async def model(self) -> str:
         return self.fake.add_model(files=FILES).model_id

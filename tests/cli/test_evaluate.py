@@ -9,9 +9,11 @@ from tests.cli.band import EXPERIMENT, Band, on_stage
 from tests.cli.conftest import Run
 from tests.cli.plane import FakePlane
 from tests.cli.plane_state import Gone, id_of, refuse
+from tunesmith.errors import FieldProblem, InvalidField
 from tunesmith.v1 import run_pb2
 
 BEFORE, AFTER = id_of("run", 1), id_of("run", 2)
+GO_ON = f"tunesmith adapter evaluate piano@1 --wish mode=major --runs {BEFORE} {AFTER}"
 BY_WISH = ("adapter", "evaluate", "piano@1", "--wish", "mode=major", "--clips", "4")
 
 
@@ -147,7 +149,54 @@ def test_ctrl_c_leaves_both_runs_alone_and_says_how_to_go_on(
     for run_id in (BEFORE, AFTER):
         assert f"{run_id} is left alone. Watch it: tunesmith run watch {run_id}\n" in result.err
         assert f"Stop it:  tunesmith run cancel {run_id}\n" in result.err
-    assert "nothing was measured; evaluate again to play anew" in result.err
+    assert f"nothing was stored; go on with what they play: {GO_ON}\n" in result.err
+
+
+def test_one_goes_on_with_what_two_runs_play_and_nothing_is_played_anew(cli: Run, band: Band, fake: FakePlane) -> None:
+    first = cli(*BY_WISH, "--seed", "3")
+
+    again = cli(*GO_ON.split()[1:])
+    other = cli("adapter", "evaluate", "piano@1", "--wish", "mode=minor", "--runs", BEFORE, AFTER)
+
+    assert (again.code, again.out) == (0, first.out)  # the same measures of the same runs are stored once
+    assert other.code == 2 and "neither leaves mode open nor asks for the opposite of mode=minor" in other.err
+    assert (len(band.played), len(fake.state.evaluations)) == (2, 1)
+
+
+def test_runs_that_did_not_play_before_and_after_the_adapter_are_refused(cli: Run, band: Band) -> None:
+    cli(*BY_WISH)
+
+    swapped = cli("adapter", "evaluate", "piano@1", "--wish", "mode=major", "--runs", AFTER, BEFORE)
+    played_anew = cli(*GO_ON.split()[1:], "--clips", "8", "--seed", "0")
+
+    assert swapped.code == 2
+    assert (
+        f"evaluation.after_run_id: {BEFORE} plays the base model; give a run that plays {id_of('adp', 1)}"
+        in swapped.err
+    )
+    assert played_anew.code == 2
+    assert "leave out --clips, --seed, or --runs to play anew" in played_anew.err
+
+
+@pytest.mark.parametrize("method", ["ListPreviews", "CreateAdapterEvaluation"])
+def test_whatever_goes_wrong_after_the_runs_have_played_it_is_said_how_to_go_on(
+    cli: Run, band: Band, fake: FakePlane, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise InvalidField.of([FieldProblem("measures", "are out of tune")])
+
+    with monkeypatch.context() as patched:
+        if method == "ListPreviews":
+            patched.setattr(playing, "latest", broken)
+        else:
+            patched.setitem(fake.state.before, method, broken)
+        result = cli(*BY_WISH)
+
+    assert result.code == 2
+    assert "measures: are out of tune" in result.err
+    assert f"nothing was stored; go on with what they play: {GO_ON}\n" in result.err
+    assert cli(*GO_ON.split()[1:]).code == 0
+    assert len(band.played) == 2
 
 
 def test_a_clip_that_is_not_there_is_named_and_nothing_is_stored(cli: Run, band: Band, fake: FakePlane) -> None:
@@ -195,7 +244,7 @@ def replaced(clip: run_pb2.Preview, fake: FakePlane, data: bytes = b"", *, attem
         (("--wish", "mode=major", "--scorer", "a:b", "--prompt", "x"), "who listens?"),
         (("--wish", "mode=major", "--prompt", "x"), "give 2 different ones, or --clips 64"),
         (("--scorer", "a:b"), "what is to be played for the scorer?"),
-        (("--scorer", "no-name", "--prompt", "x"), "write module:function"),
+        (("--scorer", "no-name", "--prompt", "x", "--prompt", "y"), "write module:function"),
         (("--wish", "mode=lydian"), "mode is one of major, minor"),
         (("--wish", "mode=major", "--clips", "1"), "--clips"),
     ],

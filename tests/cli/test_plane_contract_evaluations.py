@@ -6,8 +6,9 @@ import grpc
 import pytest
 
 from tests.cli.plane_settings import Setting
+from tests.contract.clips import playing
 from tests.support.edge import refusal
-from tunesmith.v1 import adapter_pb2, adapter_pb2_grpc
+from tunesmith.v1 import adapter_pb2, adapter_pb2_grpc, run_pb2, run_pb2_grpc
 from tunesmith.v1.adapter_pb2 import AdapterEvaluation, Estimate, Measure
 
 NOBODY = "Z" * 26
@@ -31,9 +32,25 @@ def evaluation(adapter_id: str, **fields: object) -> AdapterEvaluation:
     return AdapterEvaluation(adapter_id=adapter_id, **{**given, **fields})  # type: ignore[arg-type]  # as the fields are
 
 
-async def test_an_evaluation_comes_back_as_it_was_given_by_an_id_and_at_a_time(setting: Setting, adapters):
-    adapter_id, run_id = await setting.adapter(), await setting.run()
-    given = evaluation(adapter_id, before_run_id=run_id, measures=[measure(), measure(name="in scale")])
+@pytest.fixture
+def played(setting: Setting, channel: grpc.aio.Channel):
+    """Queues a run that plays this prompt with an adapter; returns its id."""
+
+    async def call(adapter_id: str, prompt: str) -> str:
+        await setting.player()
+        spec = playing(prompt, base_model="", adapter_id=adapter_id)
+        request = run_pb2.CreateRunRequest(experiment_id=await setting.experiment(), spec=spec)
+        return (await run_pb2_grpc.RunServiceStub(channel).CreateRun(request)).run.run_id
+
+    return call
+
+
+async def test_an_evaluation_comes_back_as_it_was_given_by_an_id_and_at_a_time(setting: Setting, adapters, played):
+    adapter_id = await setting.adapter()
+    run_id = await played(adapter_id, "a song")
+    given = evaluation(
+        adapter_id, before_run_id=run_id, after_run_id=run_id, measures=[measure(), measure(name="in scale")]
+    )
     given.evaluation_id = f"evl_{NOBODY}"
 
     made = (await adapters.CreateAdapterEvaluation(Create(evaluation=given))).evaluation
@@ -99,6 +116,27 @@ async def test_what_an_evaluation_names_must_be_there(setting: Setting, adapters
     assert not (await adapters.ListAdapterEvaluations(List(adapter_id=adapter_id))).evaluations
 
 
+async def test_runs_that_did_not_play_what_was_measured_are_refused_with_their_fields(
+    setting: Setting, adapters, played
+):
+    adapter_id, other_id, training = await setting.adapter(), await setting.adapter(), await setting.run()
+    mine, others, another = (
+        await played(adapter_id, "a song"),
+        await played(other_id, "a song"),
+        await played(adapter_id, "another song"),
+    )
+
+    for before, after, paths in (
+        (training, training, ["evaluation.before_run_id", "evaluation.after_run_id"]),
+        ("", others, ["evaluation.after_run_id"]),
+        (another, mine, ["evaluation.after_run_id"]),
+    ):
+        given = evaluation(adapter_id, before_run_id=before, after_run_id=after)
+        refused = await refusal(adapters.CreateAdapterEvaluation(Create(evaluation=given)))
+        assert (refused.code, refused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
+        assert list(refused.fields) == paths
+
+
 @pytest.mark.parametrize(
     ("fields", "path"),
     [
@@ -108,6 +146,9 @@ async def test_what_an_evaluation_names_must_be_there(setting: Setting, adapters
         ({"measures": [measure(after=None)]}, "evaluation.measures[0].after"),
         ({"measures": [measure(clip_count=0)]}, "evaluation.measures[0].clip_count"),
         ({"measures": [measure(name="a\nb")]}, "evaluation.measures[0].name"),
+        ({"measures": [measure(before=Estimate(value=0.5, high=0.4))]}, "evaluation.measures[0].before"),
+        ({"measures": [measure(after=Estimate(value=1, high=1.5))]}, "evaluation.measures[0]"),
+        ({"measures": [measure(difference=Estimate(low=-2))]}, "evaluation.measures[0]"),
     ],
 )
 async def test_an_evaluation_that_breaks_a_rule_is_refused_with_its_field(

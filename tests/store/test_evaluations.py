@@ -9,11 +9,13 @@ import pytest
 
 from control_plane.adapters import evaluation_store
 from control_plane.adapters.commands import create_evaluation
-from control_plane.adapters.model import Evaluation, NewEvaluation
+from control_plane.adapters.model import Adapter, Evaluation, NewEvaluation
 from control_plane.db.requests import Request
 from control_plane.errors import AdapterNotFound, RequestIdReused, RunNotFound
 from control_plane.ids import new_id
-from tests.support.registry import Registry
+from control_plane.runs.commands import create_run
+from tests.support.registry import Registry, generate
+from tunesmith.errors import InvalidField
 from tunesmith.v1.adapter_pb2 import Estimate, Measure
 
 MEASURES = (
@@ -29,7 +31,7 @@ MEASURES = (
         name="warmth",
         clip_count=5,
         before=Estimate(value=-1e300, low=-2e300, high=0.1 + 0.2),
-        after=Estimate(value=5e-324),
+        after=Estimate(value=5e-324, high=1e-300),
         difference=Estimate(),
     ),
 )
@@ -43,6 +45,12 @@ async def new(registry: Registry, **fields: object) -> NewEvaluation:
     return NewEvaluation(**{"scorer": "tunes", "measures": MEASURES, **given, **fields})  # type: ignore[arg-type]  # as the fields are
 
 
+async def playing(registry: Registry, adapter: Adapter, adapter_id: str, **settings: object) -> str:
+    """A run that plays in the adapter's experiment: with an adapter, or the base model alone."""
+    experiment_id, spec = adapter.experiment_id, generate(adapter_id=adapter_id, **settings)
+    return (await create_run(registry.db, registry.blobs, experiment_id=experiment_id, spec=spec)).run_id
+
+
 async def listed(registry: Registry, **asked: object) -> list[Evaluation]:
     async with registry.db.connection() as conn:
         return await evaluation_store.page(conn, **{"limit": 50, **asked})  # type: ignore[arg-type]  # as asked
@@ -50,20 +58,15 @@ async def listed(registry: Registry, **asked: object) -> list[Evaluation]:
 
 async def test_an_evaluation_comes_back_as_it_was_given_to_the_last_digit(registry: Registry):
     adapter = await registry.adapter()
-    given = await new(
-        registry, adapter_id=adapter.adapter_id, before_run_id=adapter.run_id, after_run_id=adapter.run_id
-    )
+    before, after = await playing(registry, adapter, ""), await playing(registry, adapter, adapter.adapter_id)
+    given = await new(registry, adapter_id=adapter.adapter_id, before_run_id=before, after_run_id=after)
 
     made = await create_evaluation(registry.db, given)
 
     assert [made] == await listed(registry)
     assert made.evaluation_id.startswith("evl_") and made.create_time.tzinfo
     assert (made.measures, made.wish, made.scorer) == (MEASURES, {"mode": "major"}, "tunes")
-    assert (made.adapter_id, made.before_run_id, made.after_run_id) == (
-        adapter.adapter_id,
-        adapter.run_id,
-        adapter.run_id,
-    )
+    assert (made.adapter_id, made.before_run_id, made.after_run_id) == (adapter.adapter_id, before, after)
 
 
 async def test_evaluations_are_listed_newest_first_of_one_adapter_or_of_all(registry: Registry):
@@ -88,6 +91,35 @@ async def test_an_evaluation_by_a_run_that_nobody_has_is_refused_and_not_stored(
         await create_evaluation(registry.db, given)
 
     assert await registry.count("adapter_evaluations") == 0
+
+
+async def test_runs_that_did_not_play_what_was_measured_are_refused_with_what_they_played(registry: Registry):
+    adapter, other = await registry.adapter(), await registry.adapter(await registry.experiment("second"))
+    mine, others, longer = (
+        await playing(registry, adapter, adapter.adapter_id),
+        await playing(registry, other, other.adapter_id),
+        await playing(registry, adapter, "", clip_s=7),
+    )
+
+    for runs, field, said in (
+        ((None, adapter.run_id), "after_run_id", f"{adapter.run_id} is supervised and plays nothing"),
+        ((adapter.run_id, mine), "before_run_id", "give one of generate"),
+        ((None, others), "after_run_id", f"plays {other.adapter_id}; give a run that plays {adapter.adapter_id}"),
+        ((None, longer), "after_run_id", "plays the base model; give"),
+        ((longer, mine), "after_run_id", f"{mine} plays other clips than {longer}"),
+    ):
+        given = await new(registry, adapter_id=adapter.adapter_id, before_run_id=runs[0], after_run_id=runs[1])
+        with pytest.raises(InvalidField) as refused:
+            await create_evaluation(registry.db, given)
+        (problem,) = refused.value.fields
+        assert problem.path == f"evaluation.{field}" and said in problem.what
+
+    assert await registry.count("adapter_evaluations") == 0
+    for before in (None, others):  # another adapter, or clips from elsewhere
+        await create_evaluation(
+            registry.db,
+            await new(registry, adapter_id=adapter.adapter_id, before_run_id=before, after_run_id=mine),
+        )
 
 
 async def test_an_evaluation_of_an_adapter_that_nobody_has_is_refused(registry: Registry):

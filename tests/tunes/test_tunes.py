@@ -105,6 +105,27 @@ def test_prompts_say_what_is_asked_and_nothing_else() -> None:
     assert not any(phrase in prompt.split() for prompt in told for phrase in others)
 
 
+def test_what_a_prompt_asks_for_can_be_read_in_any_words_and_order() -> None:
+    random = np.random.default_rng(8)
+    for _ in range(500):
+        attributes = draw(random).attributes
+        said = {name: value for name, value in attributes.items() if random.random() < 0.6}
+        assert prompts.read(prompts.write(random, said)) == said
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        ("A  happy Mid Tempo piano at dusk", {"mode": "major", "tempo": "medium"}),
+        ("happy, or sad? high", {"register": "high"}),
+        ("highly slowly scaled", {}),
+        ("", {}),
+    ],
+)
+def test_other_words_say_nothing_and_a_contradiction_neither(prompt: str, said: dict[str, str]) -> None:
+    assert prompts.read(prompt) == said
+
+
 def test_a_plain_prompt_names_the_attributes_in_their_first_words() -> None:
     attributes = {"tempo": "fast", "register": "high", "mode": "major", "timbre": "square", "pattern": "scale"}
 

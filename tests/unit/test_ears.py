@@ -5,8 +5,10 @@ from __future__ import annotations
 import click
 import pytest
 
-from services.cli.ears import Listener
+from services.cli.ears import Listener, clips_each
+from trainer_node.tunes.listener import Heard
 from trainer_node.tunes.world import VALUES
+from tunesmith.errors import InvalidField
 
 FOUR = {"register": "low", "tempo": "fast", "mode": "major", "timbre": "saw"}
 
@@ -17,46 +19,85 @@ FOUR = {"register": "low", "tempo": "fast", "mode": "major", "timbre": "saw"}
 def test_no_prompt_is_asked_twice_and_there_are_clips_enough_and_not_many_more(
     wish: dict[str, str], clips: int
 ) -> None:
-    ears = Listener.of(wish, clips=clips, seed=0)
+    ears = Listener.asking(wish, clips=clips, seed=0)
 
     assert len(set(ears.prompts)) == len(ears.prompts) <= 1000
-    assert len(ears.opens) == len(ears.opposites)
-    assert clips <= len(ears.opens) * ears.clips_per_prompt < clips + ears.clips_per_prompt
+    opens = [question for question in ears.questions if question.leaves_open(wish)]
+    assert len(opens) == sum(question.opposes(wish) for question in ears.questions) == len(ears.questions) / 2
+    assert clips <= len(opens) * ears.clips_per_prompt < clips + ears.clips_per_prompt
     assert ears.clips_per_prompt <= 64
 
 
 def test_the_same_seed_asks_the_same_and_another_one_something_else() -> None:
-    first, again, other = (Listener.of({"mode": "major"}, clips=8, seed=seed).prompts for seed in (1, 1, 2))
+    first, again, other = (Listener.asking({"mode": "major"}, clips=8, seed=seed).prompts for seed in (1, 1, 2))
 
     assert first == again != other
 
 
 def test_open_questions_ask_nothing_of_the_wish_and_opposite_ones_the_contrary() -> None:
-    ears = Listener.of({"timbre": "saw"}, clips=24, seed=3)
+    ears = Listener.asking({"timbre": "saw"}, clips=24, seed=3)
 
-    assert not any("timbre" in question.asked for question in ears.opens)
-    assert {question.asked["timbre"] for question in ears.opposites} == set(VALUES["timbre"]) - {"saw"}
+    asked = [question.asked.get("timbre") for question in ears.questions]
+    assert asked[:24] == [None] * 24
+    assert set(asked[24:]) == set(VALUES["timbre"]) - {"saw"}
 
 
-def test_prompts_of_ones_own_take_the_place_of_questions() -> None:
-    own = Listener.of({"mode": "major"}, clips=5, seed=0, prompts=["a tune", "another", "a tune"])
+def test_prompts_of_ones_own_ask_for_what_their_words_say() -> None:
+    prompts = ["a tune", "slow sad tune", "Fast flute like tune", "a tune"]
 
-    assert (own.prompts, own.clips_per_prompt) == (["a tune", "another"], 3)
+    own = Listener.hearing({"mode": "major"}, prompts, clips_per_prompt=3)
+
+    assert (own.prompts, own.clips_per_prompt) == (prompts, 3)
+    assert [question.asked for question in own.questions] == [
+        {},
+        {"tempo": "slow", "mode": "minor"},
+        {"tempo": "fast", "timbre": "sine"},
+        {},
+    ]
+
+
+def test_answers_are_compared_by_what_their_prompts_ask_in_whatever_order_they_come() -> None:
+    prompts = ["slow sad tune", "slow tune", "fast sad tune", "fast tune"]
+    major, minor = (Heard(mode=mode, tempo="slow", in_scale=1) for mode in ("major", "minor"))
+
+    own = Listener.hearing({"mode": "major"}, prompts, clips_per_prompt=1)
+    found = {one.name: one for one in own.compare([minor] * 4, [minor, major, major, minor])}
+
+    shares = {name: (one.before.value, one.after.value) for name, one in found.items()}
+    assert shares == {
+        "wished share": (0, 0.5),
+        "others obeyed": (0.5, 0.5),
+        "opposite obeyed": (1, 0.5),
+        "in scale": (1, 1),
+    }
+
+
+@pytest.mark.parametrize(
+    ("prompts", "said"),
+    [
+        (["a tune", "happy high tune"], r"prompts\[1\]: 'happy high tune' neither leaves mode, tempo open nor asks"),
+        (["a tune", "sad tune"], "prompts\\[1\\]: 'sad tune' neither"),
+        (["slow sad tune"], "none leaves mode, tempo open, so nothing shows what was learnt; add one"),
+    ],
+)
+def test_prompts_that_cannot_show_what_was_learnt_are_refused(prompts: list[str], said: str) -> None:
+    with pytest.raises(InvalidField, match=said):
+        Listener.hearing({"mode": "major", "tempo": "fast"}, prompts, clips_per_prompt=1)
 
 
 def test_prompts_that_a_training_has_seen_are_asked_only_where_there_are_no_others() -> None:
-    every = set(Listener.of({"mode": "major"}, clips=20, seed=0).prompts)
-    others = Listener.of({"mode": "major"}, clips=20, seed=0, without=every)
+    every = set(Listener.asking({"mode": "major"}, clips=20, seed=0).prompts)
+    others = Listener.asking({"mode": "major"}, clips=20, seed=0, without=every)
 
     little = {"mode": "major", "register": "high", "tempo": "slow", "timbre": "saw"}
-    all_there_are = set(Listener.of(little, clips=500, seed=0).prompts)
-    again = Listener.of(little, clips=10, seed=0, without=all_there_are)
+    all_there_are = set(Listener.asking(little, clips=500, seed=0).prompts)
+    again = Listener.asking(little, clips=10, seed=0, without=all_there_are)
 
-    assert every.isdisjoint(question.prompt for question in others.opens)
-    assert again.opens
+    assert every.isdisjoint(others.prompts[:20])
+    assert again.prompts
 
 
 @pytest.mark.parametrize(("prompts", "clips", "said"), [(1, 96, "give 2 different ones"), (1001, 96, "at most 1,000")])
 def test_more_than_a_run_plays_is_told_before(prompts: int, clips: int, said: str) -> None:
     with pytest.raises(click.UsageError, match=said):
-        Listener.of({"mode": "major"}, clips=clips, seed=0, prompts=[f"tune {n}" for n in range(prompts)])
+        clips_each(prompts, clips)

@@ -85,7 +85,8 @@ def wilson(hits: float, count: float) -> Estimate:
     narrowed = 1 + _Z**2 / count
     centre = (share + _Z**2 / (2 * count)) / narrowed
     reach = _Z / narrowed * math.sqrt(share * (1 - share) / count + _Z**2 / (4 * count**2))
-    return Estimate(value=share, low=max(0.0, centre - reach), high=min(1.0, centre + reach))
+    # a share of 0 or 1 is an end of its interval, which rounding would move it out of
+    return Estimate(value=share, low=min(share, max(0.0, centre - reach)), high=max(share, min(1.0, centre + reach)))
 
 
 def ratio(parts: ArrayLike, wholes: ArrayLike, within: tuple[float, float] = _EVERYTHING) -> Estimate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 
 from trainer_node.tunes.world import VALUES, Attributes, Random
@@ -33,6 +34,11 @@ WORDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 _NOUNS = {"arpeggio": ("",), "scale": ("",), "hopping": (" melody", " tune")}  # behind the word for the pattern
 _ANY_NOUN = ("melody", "tune", "music", "loop")
 _FORMS = 4
+_MEANINGS = {
+    phrase: (name, value) for name, values in WORDS.items() for value, phrases in values.items() for phrase in phrases
+}
+# the longer first, for `mid tempo` is no register
+_PHRASE = re.compile(rf"\b(?:{'|'.join(sorted(_MEANINGS, key=len, reverse=True))})\b")
 
 
 def plain(attributes: Attributes) -> str:
@@ -55,6 +61,15 @@ def write(random: Random, attributes: Attributes, *, leave_out: float = 0.0, say
     front = [words[name] for name in ("tempo", "register", "mode") if name in words]
     random.shuffle(front)
     return _arranged(front, noun, words.get("timbre"), form=int(random.integers(_FORMS)))
+
+
+def read(prompt: str) -> dict[str, str]:
+    """What a prompt asks for, as far as it says so in words of this world; what it says in two ways is left out."""
+    said: dict[str, set[str]] = {}
+    for phrase in _PHRASE.findall(" ".join(prompt.lower().split())):
+        name, value = _MEANINGS[phrase]
+        said.setdefault(name, set()).add(value)
+    return {name: values.pop() for name, values in said.items() if len(values) == 1}
 
 
 def vocabulary() -> list[str]:

@@ -28,6 +28,14 @@ class Question:
     prompt: str
     asked: Attributes
 
+    def leaves_open(self, wish: Attributes) -> bool:
+        """Whether it asks for nothing that is wished for, nor for something else instead."""
+        return self.asked.keys().isdisjoint(wish)
+
+    def opposes(self, wish: Attributes) -> bool:
+        """Whether it asks for another value of everything that is wished for."""
+        return all(self.asked.get(name, value) != value for name, value in wish.items())
+
 
 def parse_wish(texts: Iterable[str]) -> dict[str, str]:
     """`mode=major` and the like as attributes. Raises InvalidField naming what there is to wish for."""
