@@ -76,7 +76,8 @@ class ControlPlaneLink:
             raise BlobNotFound(f"the control plane has no blob {digest}", digest=digest) from error
         if error.code() in _FINAL_CODES or silent_s > GIVE_UP_S:
             what = f"blob {digest} could not be fetched from the control plane ({error.code().name}: {error.details()})"
-            raise InputsUnavailable(f"{what}; check the connection, then resume the run", digest=digest) from error
+            go_on = "check the connection, then resume the run or create a new one"
+            raise InputsUnavailable(f"{what}; {go_on}", digest=digest) from error
 
 
 class _Waits:

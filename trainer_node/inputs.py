@@ -76,5 +76,5 @@ async def _fetch_one(blobs: BlobFolder, source: BlobSource, digest: str, missed:
     except BlobNotFound as error:
         raise InputsUnavailable(f"blob {digest} is gone from the control plane; {missed}", digest=digest) from error
     except BlobCorrupt as error:
-        what = f"blob {digest} arrived damaged; check the blob store of the control plane, then resume the run"
-        raise InputsUnavailable(what, digest=digest) from error
+        what = f"blob {digest} arrived damaged; check the blob store of the control plane"
+        raise InputsUnavailable(f"{what}, then resume the run or create a new one", digest=digest) from error

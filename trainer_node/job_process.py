@@ -164,7 +164,7 @@ def restore_start_adapter(job: trainer_pb2.Job, blobs: BlobFolder, target: Path)
 
     def damaged(path: str) -> InputsUnavailable:
         what = f"{path} of the adapter to start from was damaged on the disk of this node"
-        return InputsUnavailable(f"{what}; resume the run to fetch it again")
+        return InputsUnavailable(f"{what}; resume the run, or create a new one, to fetch it again")
 
     return _lay_out(job.start_adapter.files, blobs, target, damaged)
 
@@ -179,7 +179,7 @@ def lay_out_corpus(job: trainer_pb2.Job, blobs: BlobFolder, target: Path) -> Pat
 
     def damaged(path: str) -> InputsUnavailable:
         what = f"{path} of the corpus was damaged on the disk of this node"
-        return InputsUnavailable(f"{what}; resume the run to fetch it again")
+        return InputsUnavailable(f"{what}; resume the run, or create a new one, to fetch it again")
 
     return _lay_out(files, blobs, target, damaged)
 

@@ -32,7 +32,7 @@ def test_a_wish_is_measured_before_and_after_and_the_table_is_all_that_stdout_ge
     assert result.code == 0
     assert table[0] == (
         'measure="wished share" clips=4 before="0.0 % (0.0 to 49.0)" after="100.0 % (51.0 to 100.0)" '
-        'difference="+100.0 points (+100.0 to +100.0)"'
+        'difference="+100.0 points (+16.8 to +100.0)"'
     )
     assert [line.split(" clips=")[0] for line in table[1:4]] == [
         'measure="others obeyed"',
@@ -91,7 +91,7 @@ def test_what_was_measured_is_stored_with_its_runs_and_shown_by_the_report(
     assert "| mode=major | clips | before | after | difference |" in report.out.splitlines()
     assert [line.split(" create_time=")[0] for line in listed] == [
         f'evaluation_id={stored.evaluation_id} heard="mode=major" measure="wished share" '
-        'difference="+100.0 points (+100.0 to +100.0)"'
+        'difference="+100.0 points (+16.8 to +100.0)"'
     ]
 
 

@@ -104,6 +104,14 @@ def test_what_it_is_asked_for_is_heard_in_what_it_plays(measured: Measured) -> N
     assert heard.clips == CLIPS
 
 
+def test_guidance_does_no_harm(measured: Measured) -> None:
+    bars = {"register": 0.92, "tempo": 0.95, "mode": 0.85, "pattern": 0.80, "timbre": 0.80}
+
+    shares = measured.guided.shares
+
+    assert {name: shares[name] for name, bar in bars.items() if shares[name] < bar} == {}
+
+
 def test_its_card_tells_what_made_json_holds() -> None:
     page = (FOLDER / "README.md").read_text()
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from trainer_node.tunes.evaluation import Answer, of_scores, of_wish, ratio, wilson
+from trainer_node.tunes.evaluation import Answer, of_scores, of_wish, paired, ratio, wilson
 from trainer_node.tunes.listener import Heard, listen
 from trainer_node.tunes.synth import render
 from trainer_node.tunes.wish import Question, open_questions, opposite_questions
@@ -107,9 +107,36 @@ def test_a_difference_is_taken_clip_by_clip_so_pairs_that_agree_narrow_it() -> N
 
     found = measured(moved, opposites)["wished share"].difference
 
-    # d is 1 in 5 of 40 clips, else 0: mean 1/8, variance 40/39 · 1/8 · 7/8
-    reach = 1.959963984540054 * math.sqrt(1 / 8 * 7 / 8 / 39)
-    assert numbers(found) == pytest.approx((1 / 8, 1 / 8 - reach, 1 / 8 + reach))
+    # 5 of 40 clips gained, none lost; with half a clip more each way, 5.5 and 0.5 of 42
+    reach = 1.959963984540054 * math.sqrt(6 - 25 / 42) / 42
+    assert numbers(found) == pytest.approx((1 / 8, 5 / 42 - reach, 5 / 42 + reach))
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(0, 0), (96, 0), (0, 96), (1, 0), (48, 48)])
+def test_a_difference_of_shares_has_a_width_whatever_changed(gained: int, lost: int) -> None:
+    before = np.repeat([0.0, 1.0, 1.0], [gained, lost, 96 - gained - lost])
+    after = np.repeat([1.0, 0.0, 1.0], [gained, lost, 96 - gained - lost])
+
+    found = paired(before, after)
+
+    assert found.value == (gained - lost) / 96
+    assert -1 <= found.low <= found.value <= found.high <= 1
+    assert found.high - found.low >= 0.03
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(0.0, 0.0), (0.05, 0.0), (0.45, 0.03), (0.2, 0.2), (0.98, 0.0)])
+def test_the_interval_of_a_difference_of_shares_holds_the_truth(gained: float, lost: float) -> None:
+    random = np.random.default_rng(5)
+    tries, clips = 2000, 96
+
+    held = []
+    for _ in range(tries):
+        moved = random.random(clips)
+        before, after = (moved < lost).astype(float), ((moved >= lost) & (moved < lost + gained)).astype(float)
+        estimate = paired(before, after)
+        held.append(estimate.low <= gained - lost <= estimate.high)
+
+    assert np.mean(held) >= 0.93
 
 
 def test_attributes_of_one_clip_are_not_counted_as_independent() -> None:

@@ -86,7 +86,7 @@ async def test_an_adapter_that_was_damaged_on_the_disk_is_fetched_again_by_a_res
         end = end_of(await events_of(jobs, resumed.job_id))
 
     assert failed.reason == "INPUTS_UNAVAILABLE"
-    assert "damaged on the disk of this node; resume the run to fetch it again" in failed.message
+    assert "damaged on the disk of this node; resume the run, or create a new one, to fetch it again" in failed.message
     assert end.HasField("succeeded")
 
 

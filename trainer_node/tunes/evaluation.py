@@ -1,7 +1,8 @@
 """What an adapter has changed, in numbers: the same questions, heard before and after it, with intervals of 95 %.
 
 A share has Wilson's interval, which holds near 0 and 1, a mean that of the normal distribution. A difference is taken
-clip by clip: both sides of it were played with the same prompt and seed, so what a prompt makes easy cancels out.
+clip by clip: both sides of it were played with the same prompt and seed, so what a prompt makes easy cancels out. That
+of shares has Agresti's and Min's interval, which has a width even where every clip has changed, or none.
 """
 
 from __future__ import annotations
@@ -89,6 +90,17 @@ def wilson(hits: float, count: float) -> Estimate:
     return Estimate(value=share, low=min(share, max(0.0, centre - reach)), high=max(share, min(1.0, centre + reach)))
 
 
+def paired(before: Numbers, after: Numbers) -> Estimate:
+    """The difference of two shares of the same clips, [N] each, 0 or 1 by clip, with the interval of Agresti and Min
+    (2005): the normal one after half a clip is added to each of the four ways that a clip can go."""
+    count = len(before)
+    gained, lost = float((after > before).sum()), float((after < before).sum())
+    moved, whole = (gained - lost), count + 2
+    reach = _Z * math.sqrt(gained + lost + 1 - moved**2 / whole) / whole
+    value, centre = moved / count, moved / whole
+    return Estimate(value=value, low=max(-1.0, min(value, centre - reach)), high=min(1.0, max(value, centre + reach)))
+
+
 def ratio(parts: ArrayLike, wholes: ArrayLike, within: tuple[float, float] = _EVERYTHING) -> Estimate:
     """The sum of `parts` over the sum of `wholes`, [N] each, a clip a row, with the normal interval that takes clips,
     not parts, for independent (Cochran 1977, 6.4). With wholes of 1 it is the mean and its interval."""
@@ -103,17 +115,16 @@ def ratio(parts: ArrayLike, wholes: ArrayLike, within: tuple[float, float] = _EV
 def _share(name: str, before: Numbers, after: Numbers, *, of: Numbers | None = None) -> Measure:
     """A share of all that was asked. before, after: how much of it each clip has; of: how much it could have, or 1.
 
-    What one clip has of several is no independent sample, so Wilson's interval is for the one.
+    What one clip has of several is no independent sample, so the intervals of shares are for the one.
     """
-    whole = np.ones_like(before) if of is None else of
-    sides = [wilson(side.sum(), len(side)) if of is None else ratio(side, whole, (0, 1)) for side in (before, after)]
+    if of is None:
+        sides = [wilson(side.sum(), len(side)) for side in (before, after)]
+        difference = paired(before, after)
+    else:
+        sides = [ratio(side, of, (0, 1)) for side in (before, after)]
+        difference = ratio(after - before, of, (-1, 1))
     return Measure(
-        name=name,
-        is_share=True,
-        clip_count=len(before),
-        before=sides[0],
-        after=sides[1],
-        difference=ratio(after - before, whole, (-1, 1)),
+        name=name, is_share=True, clip_count=len(before), before=sides[0], after=sides[1], difference=difference
     )
 
 

@@ -14,7 +14,8 @@ LIKED, UNSURE, DISLIKED = 5.0, 3.0, 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Rater:
-    """noise: how often a clip is rated the wrong way round, 0 to 1. seed: tells one rater's errors from another's."""
+    """noise: how often a clip that is clear is rated the wrong way round, 0 to 1. seed: tells one rater's errors from
+    another's."""
 
     wish: Attributes
     noise: float = 0.0
