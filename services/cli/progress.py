@@ -111,9 +111,9 @@ class Progress:
 
     @property
     def steps_per_s(self) -> float:
-        """Speed of the last half minute; 0 where it is not known yet."""
+        """Speed of the last half minute, or else what the run says itself; 0 where it is not known yet."""
         if len(self._pace) < 2:
-            return 0.0
+            return self.metrics.get("clips_per_s", 0.0)
         (first_s, first_step), (last_s, last_step) = self._pace[0], self._pace[-1]
         return (last_step - first_step) / (last_s - first_s) if last_s > first_s else 0.0
 

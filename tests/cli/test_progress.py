@@ -92,3 +92,11 @@ def test_clips_are_counted_and_timed_as_clips():
 
     assert progress.facts() == {"clip": "12/240", "clips/s": "0.5"}
     assert (progress.left_s, progress.epoch) == (456.0, 0)
+
+
+def test_clips_that_are_played_all_at_once_have_the_speed_that_the_run_tells() -> None:
+    progress = Progress(unit="clip", total_steps=8)
+
+    progress.see_row(Row(8, 1_000_000, {"clips_per_s": 2.5}))
+
+    assert progress.facts() == {"clip": "8/8", "clips/s": "2.5"}
