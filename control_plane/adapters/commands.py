@@ -37,7 +37,7 @@ async def update_labels(db: Database, *, adapter_id: str, etag: str = "", labels
 async def create_evaluation(db: Database, new: NewEvaluation, *, request: Request | None = None) -> Evaluation:
     """Store what was measured of an adapter's clips.
 
-    Raises AdapterNotFound, RunNotFound, RequestIdReused, and InvalidField for runs that did not play them.
+    Raises AdapterNotFound, RunNotFound, RequestIdReused, and InvalidField for runs that do not play them.
     """
     async with db.transaction() as conn:
         if made := await requests.replay(conn, request):

@@ -13,7 +13,7 @@ from tunesmith.evaluated_runs import EvaluatedRun, problems
 
 
 async def require(conn: Connection, new: NewEvaluation) -> None:
-    """Raise RunNotFound for a run that nobody has, InvalidField where one did not play what was measured."""
+    """Raise RunNotFound for a run that nobody has, InvalidField where one does not play what is measured."""
     before, after = await _run(conn, new.before_run_id), await _run(conn, new.after_run_id)
     if found := list(problems(new.adapter_id, before, after)):
         raise InvalidField.of(found)
@@ -23,7 +23,8 @@ async def _run(conn: Connection, run_id: str | None) -> EvaluatedRun | None:
     if run_id is None:
         return None
     sql = """
-        SELECT run_id, kind, start_adapter_id AS player, spec -> 'generate' -> 'generation' AS generation
+        SELECT run_id, kind, start_adapter_id AS player, spec -> 'generate' -> 'generation' AS generation,
+               coalesce(spec -> 'generate' -> 'player' ->> 'base_model', '') AS base_model
         FROM runs WHERE run_id = %(run_id)s
     """
     row = await fetch_one(conn, sql, run_id=run_id)

@@ -95,7 +95,7 @@ EVALUATIONS = (
     type=click.IntRange(2, MOST_CLIPS),
     default=96,
     show_default=True,
-    help="Clips of each kind of question, or of a scorer, at least; more narrow the intervals.",
+    help="Clips of each kind of question, or in all of prompts of yours, at least; more narrow the intervals.",
 )
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Decides what is played.")
 @click.option("--clip-s", type=float, help="Length of a clip in seconds. [default: 3.84 for a wish, else 5]")
@@ -111,8 +111,8 @@ def evaluate(ctx: click.Context, /, adapter: str, runs: tuple[str, str] | None, 
     for the contrary. Any other model is judged by a --scorer on prompts of yours: a Python function, looked for in this
     folder, too. Intervals are of 95 %.
 
-    Ctrl-C leaves the runs alone. Exit codes: 2 a wish, a prompt or the scorer is wrong, 3 no such adapter, 4 a clip is
-    missing, 7 a run failed, 8 one was cancelled.
+    Ctrl-C leaves the runs alone. Exit codes: 2 a wish, a prompt or the scorer is wrong, or runs play something else, 3
+    no such adapter or run, 4 a clip is missing, 7 a run failed, 8 one was cancelled.
     """
     session = session_of(ctx)
     prepare = _go_on(ctx, *runs, **asked) if runs else _begin(**asked)
@@ -157,6 +157,8 @@ def _begin(
 
     def prepare(client: Client, adapter: Adapter) -> Evaluation:
         before = None if against == BASE else _adapter(client, against)
+        if before and before.adapter_id == adapter.adapter_id:
+            raise click.UsageError("it is compared with itself; give another adapter to --against, or leave it out")
         return Evaluation(adapter=adapter, before=before, ears=judged, generation=generation)
 
     return prepare
@@ -178,10 +180,19 @@ def _go_on(
     def prepare(client: Client, adapter: Adapter) -> Evaluation:
         runs = {side: resolve_run(client, run) for side, run in ((BEFORE, before), (AFTER, after))}
         generation = generation_of(adapter, *(get_run(client, run_id) for run_id in runs.values()))
+        _require_distinct(after, generation.prompts)
         judged = judge(generation.prompts, clips_per_prompt=generation.clips_per_prompt)
         return Evaluation(adapter=adapter, ears=judged, generation=generation, runs=runs)
 
     return prepare
+
+
+def _require_distinct(run: str, prompts: Sequence[str]) -> None:
+    """Raise UsageError where a run plays a prompt twice, which with the same seeds is the same clip."""
+    if twice := [prompt for place, prompt in enumerate(prompts) if prompt in prompts[:place]]:
+        raise click.UsageError(
+            f"{run} plays {twice[0]!r} twice, so its clips count twice; leave out --runs to play anew"
+        )
 
 
 def _judge(wish: Sequence[str], scorer: str | None) -> Callable[..., Ears[Any]]:
@@ -190,7 +201,7 @@ def _judge(wish: Sequence[str], scorer: str | None) -> Callable[..., Ears[Any]]:
     from trainer_node.tunes.wish import parse_wish
 
     if bool(wish) == bool(scorer):
-        raise click.UsageError("who listens? give --wish NAME=VALUE, or --scorer MODULE:FUNCTION with prompts")
+        raise click.UsageError("who listens? give --wish NAME=VALUE, or --scorer MODULE:FUNCTION")
     if scorer:
         return partial(ears.Scorer.of, scorer)
     return partial(ears.Listener.hearing, parse_wish(wish))

@@ -96,18 +96,19 @@ class Listener:
     def hearing(cls, wish: Mapping[str, str], prompts: Sequence[str], *, clips_per_prompt: int) -> Listener:
         """Of prompts that somebody wrote: each asks for what it says in words of the listener's world.
 
-        Raises InvalidField for a prompt that is neither open nor opposite.
+        Raises InvalidField for prompts that are neither open nor opposite, and for fewer clips of a kind than can be
+        compared.
         """
         questions = [Question(prompt, read(prompt)) for prompt in prompts]
-        if problems := [
-            FieldProblem(f"prompts[{place}]", _says_the_wish(one, wish))
-            for place, one in enumerate(questions)
-            if not (one.leaves_open(wish) or one.opposes(wish))
-        ]:
-            raise InvalidField.of(problems)
-        if not any(question.leaves_open(wish) for question in questions):
-            what = f"none leaves {', '.join(wish)} open, so nothing shows what was learnt; add one that does"
-            raise InvalidField.of([FieldProblem("prompts", what)])
+        opens = [question for question in questions if question.leaves_open(wish)]
+        opposites = [question for question in questions if question.opposes(wish)]
+        if neither := [one.prompt for one in questions if not (one.leaves_open(wish) or one.opposes(wish))]:
+            what = f"{len(neither)} of {len(prompts)} neither leave {', '.join(wish)} open nor ask for the opposite"
+            raise _unfit(f"{what}, first {neither[0]!r}; take other prompts, or another wish")
+        if len(opens) * clips_per_prompt < evaluation.LEAST_CLIPS:
+            raise _unfit(f"{len(opens)} leave {', '.join(wish)} open; take {evaluation.LEAST_CLIPS}, or more clips")
+        if opposites and len(opposites) * clips_per_prompt < evaluation.LEAST_CLIPS:
+            raise _unfit(f"one asks for the opposite; take {evaluation.LEAST_CLIPS}, none, or more clips")
         return cls(wish=wish, questions=questions, clips_per_prompt=clips_per_prompt)
 
     @property
@@ -147,7 +148,9 @@ class Scorer:
 
     @classmethod
     def of(cls, name: str, prompts: Sequence[str], *, clips_per_prompt: int) -> Scorer:
-        """The scorer `module:function`. Raises UsageError, ScorerFailed."""
+        """The scorer `module:function`. Raises UsageError, ScorerFailed, and InvalidField for one clip alone."""
+        if len(prompts) * clips_per_prompt < evaluation.LEAST_CLIPS:
+            raise _unfit(f"there is one clip to hear; take {evaluation.LEAST_CLIPS}")
         return cls(scorer=name, function=_imported(name), prompts=prompts, clips_per_prompt=clips_per_prompt)
 
     @property
@@ -192,10 +195,8 @@ def clips_each(prompts: int, clips: int) -> int:
     return each
 
 
-def _says_the_wish(question: Question, wish: Mapping[str, str]) -> str:
-    wished = ", ".join(f"{name}={value}" for name, value in wish.items())
-    what = f"{question.prompt!r} neither leaves {', '.join(wish)} open nor asks for the opposite of {wished}"
-    return f"{what}, so it cannot show what was learnt; leave it out"
+def _unfit(what: str) -> InvalidField:
+    return InvalidField.of([FieldProblem("prompts", what)])
 
 
 def _distinct(questions: Sequence[Question]) -> list[Question]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from services.cli.playing import RunCancelled, RunFailed, played, submit, waves
+from services.cli.clip_audio import ClipUnusable
+from services.cli.playing import RunCancelled, RunFailed, followed, require_success, submit, waves
 from tunesmith.errors import InvalidField
 from tunesmith.evaluated_runs import EvaluatedRun, problems
 from tunesmith.v1 import adapter_pb2, job_spec_pb2, run_pb2
@@ -26,7 +28,7 @@ H = TypeVar("H")
 BEFORE, AFTER = "before", "after"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Evaluation:
     """What is evaluated, and how.
 
@@ -43,24 +45,21 @@ class Evaluation:
     def carry_out(self, session: Session, client: Client) -> adapter_pb2.CreateAdapterEvaluationResponse:
         """Play where no run has, hear, store. Raises RunFailed, RunCancelled, ClipUnusable, ScorerFailed, InvalidField.
 
-        Ctrl-C leaves the runs alone. Whatever ends it, it says how to go on.
+        Whatever ends it, Ctrl-C too, leaves alone what still plays, and says how to go on where one can.
         """
+        ended: list[str] = []
         try:
             if not self.runs:
                 self._submit(session, client)
-            self._follow(session, client)
-        except KeyboardInterrupt:
-            session.out.note("\n".join([*map(_left_alone, self.runs.values()), self._next_step()]))
-            raise
-        try:
-            heard = {
-                side: hear(client, run_id, self.ears, self.generation, side=side) for side, run_id in self.runs.items()
-            }
-            measures = self.ears.compare(heard[BEFORE], heard[AFTER])
-            runs = {f"{side}_run_id": run_id for side, run_id in self.runs.items()}
-            return store(client, self.adapter, self.ears, measures, **runs)
-        except BaseException:
-            session.out.note(self._next_step())
+            for side, run_id in self.runs.items():
+                run = followed(session, client, run_id)
+                ended.append(run_id)
+                require_success(run, what=f"the run that plays {side}", again="evaluate again to play anew")
+            return self._measure(client)
+        except BaseException as error:
+            if self.runs:
+                alone = [_left_alone(run_id) for run_id in self.runs.values() if run_id not in ended]
+                session.out.note("\n".join([*alone, self._next_step(error)]))
             raise
 
     def _submit(self, session: Session, client: Client) -> None:
@@ -81,21 +80,21 @@ class Evaluation:
             self.runs[side] = run.run_id
             session.out.note(f"{run.run_id} plays {count} clips {side}, by {player.adapter_id or player.base_model}")
 
-    def _follow(self, session: Session, client: Client) -> None:
-        """Until both runs have played."""
-        for side, run_id in self.runs.items():
-            try:
-                played(session, client, run_id, side=side)
-            except (RunFailed, RunCancelled):
-                if side == BEFORE:
-                    session.out.note(_left_alone(self.runs[AFTER]))
-                raise
+    def _measure(self, client: Client) -> adapter_pb2.CreateAdapterEvaluationResponse:
+        """Listen to what both runs have played, and store what is heard."""
+        before, after = (
+            hear(client, run_id, self.ears, self.generation, side=side) for side, run_id in self.runs.items()
+        )
+        runs = {f"{side}_run_id": run_id for side, run_id in self.runs.items()}
+        return store(client, self.adapter, self.ears, self.ears.compare(before, after), **runs)
 
-    def _next_step(self) -> str:
-        """What to type after nothing was measured."""
-        if len(self.runs) < len((BEFORE, AFTER)):
+    def _next_step(self, error: BaseException) -> str:
+        """What to type after an error, so that what was played is not played again."""
+        if len(self.runs) < len((BEFORE, AFTER)) or isinstance(error, RunFailed | RunCancelled | ClipUnusable):
             return "nothing was measured; evaluate again to play anew"
         by = [f"--wish {name}={value}" for name, value in self.ears.wish.items()] or [f"--scorer {self.ears.scorer}"]
+        if self.ears.wish and isinstance(error, InvalidField):
+            by = ["--scorer MODULE:FUNCTION"]  # the listener cannot hear these clips
         runs = f"--runs {self.runs[BEFORE]} {self.runs[AFTER]}"
         command = f"tunesmith adapter evaluate {shlex.quote(self.adapter.name)}@{self.adapter.version}"
         return f"nothing was stored; go on with what they play: {command} {' '.join(by)} {runs}"
@@ -114,7 +113,8 @@ def hear(
     client: Client, run_id: str, ears: Ears[H], generation: job_spec_pb2.GenerationSettings, *, side: str
 ) -> list[H]:
     """What is heard of a run's clips, by prompt and then by seed. side: of the evaluation, in words."""
-    return [ears.hear(*clip) for clip in waves(client, run_id, generation, side=side)]
+    with closing(waves(client, run_id, generation, side=side)) as clips:
+        return [ears.hear(*clip) for clip in clips]
 
 
 def store(
@@ -126,7 +126,8 @@ def store(
     before_run_id: str,
     after_run_id: str,
 ) -> adapter_pb2.CreateAdapterEvaluationResponse:
-    """Store what was measured. It names its request itself: the same measures of the same runs are stored once."""
+    """Store what was measured. It names its request itself: within a day the same measures of the same runs are stored
+    once."""
     evaluation = adapter_pb2.AdapterEvaluation(
         adapter_id=adapter.adapter_id,
         scorer=ears.scorer,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -49,20 +50,14 @@ def submit(
     return client.runs.CreateRun(request).run
 
 
-def played(session: Session, client: Client, run_id: str, *, side: str) -> run_pb2.Run:
-    """Follow a run until it has played; on stderr, for the answer is what is heard. side: of the evaluation.
-
-    Raises RunFailed, RunCancelled.
-    """
+def followed(session: Session, client: Client, run_id: str) -> run_pb2.Run:
+    """Follow a run until it has ended; on stderr, for the answer is what is heard."""
     if session.out.format == "table":
         aside = replace(session, out=replace(session.out, stdout=session.out.notes))
-        run = follow(aside, client, run_id)
-    else:
-        for _ in watch_run(client, run_id, on_gap=session.gap):
-            pass
-        run = get_run(client, run_id)
-    require_success(run, what=f"the run that plays {side}", again="evaluate again to play anew")
-    return run
+        return follow(aside, client, run_id)
+    for _ in watch_run(client, run_id, on_gap=session.gap):
+        pass
+    return get_run(client, run_id)
 
 
 def require_success(run: run_pb2.Run, *, what: str, again: str) -> None:
@@ -76,17 +71,17 @@ def require_success(run: run_pb2.Run, *, what: str, again: str) -> None:
 
 def waves(
     client: Client, run_id: str, generation: job_spec_pb2.GenerationSettings, *, side: str
-) -> Iterator[tuple[NDArray[np.float32], int, str]]:
+) -> Generator[tuple[NDArray[np.float32], int, str]]:
     """The clips of a run as ([N] samples of one channel, rate in Hz, prompt), by prompt and then by seed.
 
     Raises ClipUnusable.
     """
     clips = _clips(client, run_id, generation)
-    tell = Counting(f"{side}: listening to", "clip")
-    for number, clip in enumerate(clips, 1):
-        tell(number, len(clips))
-        what = f"the clip of {clip.prompt!r} with seed {clip.seed} of {run_id}"
-        yield *read_wave(client, clip.file.digest, what=what), generation.prompts[clip.prompt_index]
+    with closing(Counting(f"{side}: listening to", "clip")) as tell:
+        for number, clip in enumerate(clips, 1):
+            tell(number, len(clips))
+            what = f"the clip of {clip.prompt!r} with seed {clip.seed} of {run_id}"
+            yield *read_wave(client, clip.file.digest, what=what), generation.prompts[clip.prompt_index]
 
 
 def _clips(client: Client, run_id: str, generation: job_spec_pb2.GenerationSettings) -> list[run_pb2.Preview]:

@@ -100,6 +100,7 @@ class Runs(run_pb2_grpc.RunServiceServicer):
         return run_pb2.CreateRunResponse(run=self.state.created[request.request_id])
 
     def ListPreviews(self, request: Any, context: Any) -> Any:
+        self.state.begin("ListPreviews", request, context)
         self.state.run(request.run_id)
         page = cursor(request)
         start = 0 if page.after is None else int(page.after) + 1
@@ -109,6 +110,7 @@ class Runs(run_pb2_grpc.RunServiceServicer):
         return run_pb2.ListPreviewsResponse(previews=found, next_page_token=token)
 
     def WatchRun(self, request: Any, context: Any) -> Iterator[Any]:
+        self.state.begin("WatchRun", request, context)
         cut, shown = self.state.cut_after("run"), run_pb2.Run()
 
         def read() -> run_pb2.Run | None:
@@ -252,6 +254,7 @@ class Blobs(blob_pb2_grpc.BlobServiceServicer):
         return blob_pb2.UploadBlobResponse(digest=first.digest, size_bytes=len(part))
 
     def DownloadBlob(self, request: Any, context: Any) -> Iterator[Any]:
+        self.state.begin("DownloadBlob", request, context)
         cut = self.state.cut_after("download")
         whole = self.state.blob(request.digest, request.offset)
         self.state.requests.append(request)

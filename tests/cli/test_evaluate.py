@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from services.cli import playing
-from tests.cli.band import EXPERIMENT, Band, on_stage
+from tests.cli.band import EXPERIMENT, Band, on_stage, wav
 from tests.cli.conftest import Run
 from tests.cli.plane import FakePlane
 from tests.cli.plane_state import Gone, id_of, refuse
@@ -159,7 +160,7 @@ def test_one_goes_on_with_what_two_runs_play_and_nothing_is_played_anew(cli: Run
     other = cli("adapter", "evaluate", "piano@1", "--wish", "mode=minor", "--runs", BEFORE, AFTER)
 
     assert (again.code, again.out) == (0, first.out)  # the same measures of the same runs are stored once
-    assert other.code == 2 and "neither leaves mode open nor asks for the opposite of mode=minor" in other.err
+    assert other.code == 2 and "4 of 8 neither leave mode open nor ask for the opposite, first " in other.err
     assert (len(band.played), len(fake.state.evaluations)) == (2, 1)
 
 
@@ -178,25 +179,47 @@ def test_runs_that_did_not_play_before_and_after_the_adapter_are_refused(cli: Ru
     assert "leave out --clips, --seed, or --runs to play anew" in played_anew.err
 
 
-@pytest.mark.parametrize("method", ["ListPreviews", "CreateAdapterEvaluation"])
-def test_whatever_goes_wrong_after_the_runs_have_played_it_is_said_how_to_go_on(
-    cli: Run, band: Band, fake: FakePlane, method: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("method", "alone"),
+    [("WatchRun", (BEFORE, AFTER)), ("ListPreviews", ()), ("DownloadBlob", ()), ("CreateAdapterEvaluation", ())],
+)
+def test_after_a_mishap_one_goes_on_with_what_was_played(
+    cli: Run, band: Band, fake: FakePlane, method: str, alone: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> None:
-        raise InvalidField.of([FieldProblem("measures", "are out of tune")])
+        raise InvalidField.of([FieldProblem("it", "is out of tune")])
 
     with monkeypatch.context() as patched:
-        if method == "ListPreviews":
-            patched.setattr(playing, "latest", broken)
-        else:
-            patched.setitem(fake.state.before, method, broken)
+        patched.setitem(fake.state.before, method, broken)
         result = cli(*BY_WISH)
+    again = cli(*GO_ON.split()[1:])
 
     assert result.code == 2
-    assert "measures: are out of tune" in result.err
+    assert "it: is out of tune" in result.err
+    assert [run_id for run_id in (BEFORE, AFTER) if f"{run_id} is left alone" in result.err] == list(alone)
     assert f"nothing was stored; go on with what they play: {GO_ON}\n" in result.err
-    assert cli(*GO_ON.split()[1:]).code == 0
-    assert len(band.played) == 2
+    assert (again.code, len(band.played), len(fake.state.evaluations)) == (0, 2, 1)
+
+
+def test_clips_that_the_listener_cannot_hear_are_left_to_a_scorer(cli: Run, band: Band, fake: FakePlane) -> None:
+    band.alter = lambda clip: [replaced(clip, fake, wav(np.zeros(100), rate_hz=32_000))]
+
+    result = cli(*BY_WISH)
+
+    assert result.code == 2
+    assert "the listener knows tunes at 8,000 Hz alone, and these clips have 32,000; give a --scorer" in result.err
+    assert f"tunesmith adapter evaluate piano@1 --scorer MODULE:FUNCTION --runs {BEFORE} {AFTER}" in result.err
+
+
+def test_a_run_that_plays_a_prompt_twice_is_refused(cli: Run, band: Band, fake: FakePlane) -> None:
+    cli(*BY_WISH)
+    for run in fake.state.runs.values():
+        run.spec.generate.generation.prompts.append(run.spec.generate.generation.prompts[0])
+
+    result = cli(*GO_ON.split()[1:])
+
+    assert result.code == 2
+    assert f"{AFTER} plays '" in result.err and "twice, so its clips count twice" in result.err
 
 
 def test_a_clip_that_is_not_there_is_named_and_nothing_is_stored(cli: Run, band: Band, fake: FakePlane) -> None:
@@ -240,9 +263,11 @@ def replaced(clip: run_pb2.Preview, fake: FakePlane, data: bytes = b"", *, attem
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        ((), "who listens? give --wish NAME=VALUE, or --scorer MODULE:FUNCTION with prompts"),
+        ((), "who listens? give --wish NAME=VALUE, or --scorer MODULE:FUNCTION"),
         (("--wish", "mode=major", "--scorer", "a:b", "--prompt", "x"), "who listens?"),
         (("--wish", "mode=major", "--prompt", "x"), "give 2 different ones, or --clips 64"),
+        (("--wish", "mode=major", "--prompt", "x", "--prompt", "happy y"), "1 of 2 neither leave mode open nor ask"),
+        (("--wish", "mode=major", "--against", "piano@1"), "it is compared with itself; give another adapter"),
         (("--scorer", "a:b"), "what is to be played for the scorer?"),
         (("--scorer", "no-name", "--prompt", "x", "--prompt", "y"), "write module:function"),
         (("--wish", "mode=lydian"), "mode is one of major, minor"),

@@ -33,7 +33,7 @@ def evaluation(adapter_id: str, **fields: object) -> AdapterEvaluation:
 
 
 @pytest.fixture
-def played(setting: Setting, channel: grpc.aio.Channel):
+def playing_run(setting: Setting, channel: grpc.aio.Channel):
     """Queues a run that plays this prompt with an adapter; returns its id."""
 
     async def call(adapter_id: str, prompt: str) -> str:
@@ -45,12 +45,13 @@ def played(setting: Setting, channel: grpc.aio.Channel):
     return call
 
 
-async def test_an_evaluation_comes_back_as_it_was_given_by_an_id_and_at_a_time(setting: Setting, adapters, played):
+async def test_an_evaluation_comes_back_as_it_was_given_by_an_id_and_at_a_time(setting: Setting, adapters, playing_run):
     adapter_id = await setting.adapter()
-    run_id = await played(adapter_id, "a song")
-    given = evaluation(
-        adapter_id, before_run_id=run_id, after_run_id=run_id, measures=[measure(), measure(name="in scale")]
-    )
+    runs = {
+        "before_run_id": await playing_run(await setting.adapter(), "a song"),
+        "after_run_id": await playing_run(adapter_id, "a song"),
+    }
+    given = evaluation(adapter_id, **runs, measures=[measure(), measure(name="in scale")])
     given.evaluation_id = f"evl_{NOBODY}"
 
     made = (await adapters.CreateAdapterEvaluation(Create(evaluation=given))).evaluation
@@ -116,19 +117,21 @@ async def test_what_an_evaluation_names_must_be_there(setting: Setting, adapters
     assert not (await adapters.ListAdapterEvaluations(List(adapter_id=adapter_id))).evaluations
 
 
-async def test_runs_that_did_not_play_what_was_measured_are_refused_with_their_fields(
-    setting: Setting, adapters, played
+async def test_runs_that_do_not_play_what_is_measured_are_refused_with_their_fields(
+    setting: Setting, adapters, playing_run
 ):
-    adapter_id, other_id, training = await setting.adapter(), await setting.adapter(), await setting.run()
+    adapter_id, other_id = await setting.adapter(), await setting.adapter()
     mine, others, another = (
-        await played(adapter_id, "a song"),
-        await played(other_id, "a song"),
-        await played(adapter_id, "another song"),
+        await playing_run(adapter_id, "a song"),
+        await playing_run(other_id, "a song"),
+        await playing_run(other_id, "another song"),
     )
+    training = await setting.run()
 
     for before, after, paths in (
         (training, training, ["evaluation.before_run_id", "evaluation.after_run_id"]),
         ("", others, ["evaluation.after_run_id"]),
+        (mine, mine, ["evaluation.before_run_id"]),
         (another, mine, ["evaluation.after_run_id"]),
     ):
         given = evaluation(adapter_id, before_run_id=before, after_run_id=after)

@@ -14,7 +14,7 @@ from control_plane.db.requests import Request
 from control_plane.errors import AdapterNotFound, RequestIdReused, RunNotFound
 from control_plane.ids import new_id
 from control_plane.runs.commands import create_run
-from tests.support.registry import Registry, generate
+from tests.support.registry import BASE_MODEL, Registry, generate
 from tunesmith.errors import InvalidField
 from tunesmith.v1.adapter_pb2 import Estimate, Measure
 
@@ -95,10 +95,11 @@ async def test_an_evaluation_by_a_run_that_nobody_has_is_refused_and_not_stored(
 
 async def test_runs_that_did_not_play_what_was_measured_are_refused_with_what_they_played(registry: Registry):
     adapter, other = await registry.adapter(), await registry.adapter(await registry.experiment("second"))
-    mine, others, longer = (
+    mine, others, longer, elsewhere = (
         await playing(registry, adapter, adapter.adapter_id),
         await playing(registry, other, other.adapter_id),
         await playing(registry, adapter, "", clip_s=7),
+        await playing(registry, adapter, "", base_model="other-base"),
     )
 
     for runs, field, said in (
@@ -107,6 +108,9 @@ async def test_runs_that_did_not_play_what_was_measured_are_refused_with_what_th
         ((None, others), "after_run_id", f"plays {other.adapter_id}; give a run that plays {adapter.adapter_id}"),
         ((None, longer), "after_run_id", "plays the base model; give"),
         ((longer, mine), "after_run_id", f"{mine} plays other clips than {longer}"),
+        ((mine, None), "before_run_id", f"{mine} plays {adapter.adapter_id} itself; give a run of what"),
+        ((mine, mine), "before_run_id", f"{mine} plays {adapter.adapter_id} itself"),
+        ((elsewhere, mine), "before_run_id", f"{elsewhere} plays other-base, {mine} an adapter of {BASE_MODEL}"),
     ):
         given = await new(registry, adapter_id=adapter.adapter_id, before_run_id=runs[0], after_run_id=runs[1])
         with pytest.raises(InvalidField) as refused:

@@ -10,6 +10,7 @@ from trainer_node.tunes.listener import Heard, listen
 from trainer_node.tunes.pitch import pitch_of
 from trainer_node.tunes.synth import frequency_of, render
 from trainer_node.tunes.world import DURATION_S, RATE_HZ, VALUES, Tune, combinations, draw, held_out
+from tunesmith.errors import InvalidField
 
 SEED, COUNT = 20, 120
 
@@ -117,13 +118,18 @@ def test_what_a_prompt_asks_for_can_be_read_in_any_words_and_order() -> None:
     ("prompt", "said"),
     [
         ("A  happy Mid Tempo piano at dusk", {"mode": "major", "tempo": "medium"}),
-        ("happy, or sad? high", {"register": "high"}),
+        ("mid-tempo, flute-like", {"tempo": "medium", "timbre": "sine"}),
         ("highly slowly scaled", {}),
         ("", {}),
     ],
 )
-def test_other_words_say_nothing_and_a_contradiction_neither(prompt: str, said: dict[str, str]) -> None:
+def test_other_words_of_a_prompt_say_nothing(prompt: str, said: dict[str, str]) -> None:
     assert prompts.read(prompt) == said
+
+
+def test_a_prompt_that_contradicts_itself_cannot_be_read() -> None:
+    with pytest.raises(InvalidField, match="asks for major and for minor; ask for one mode"):
+        prompts.read("happy, or sad? high")
 
 
 def test_a_plain_prompt_names_the_attributes_in_their_first_words() -> None:

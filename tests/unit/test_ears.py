@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import click
 import pytest
 
-from services.cli.ears import Listener, clips_each
+from services.cli.ears import Listener, Scorer, clips_each
 from trainer_node.tunes.listener import Heard
 from trainer_node.tunes.world import VALUES
 from tunesmith.errors import InvalidField
@@ -75,14 +77,21 @@ def test_answers_are_compared_by_what_their_prompts_ask_in_whatever_order_they_c
 @pytest.mark.parametrize(
     ("prompts", "said"),
     [
-        (["a tune", "happy high tune"], r"prompts\[1\]: 'happy high tune' neither leaves mode, tempo open nor asks"),
-        (["a tune", "sad tune"], "prompts\\[1\\]: 'sad tune' neither"),
-        (["slow sad tune"], "none leaves mode, tempo open, so nothing shows what was learnt; add one"),
+        (["a tune", "happy high tune", "sad tune"], "2 of 3 neither leave mode, tempo open nor ask for the opposite, "),
+        (["a tune", "happy high tune"], "first 'happy high tune'; take other prompts, or another wish"),
+        (["slow sad tune"], "0 leave mode, tempo open; take 2"),
+        (["a tune"], "1 leave mode, tempo open"),
+        (["a tune", "high tune", "slow sad tune"], "one asks for the opposite; take 2, none, or more clips"),
+        (["a tune", "happy, then sad tune"], "'happy, then sad tune' asks for major and for minor; ask for one mode"),
     ],
 )
 def test_prompts_that_cannot_show_what_was_learnt_are_refused(prompts: list[str], said: str) -> None:
-    with pytest.raises(InvalidField, match=said):
+    with pytest.raises(InvalidField, match=re.escape(said)):
         Listener.hearing({"mode": "major", "tempo": "fast"}, prompts, clips_per_prompt=1)
+
+    assert Scorer.of("math:sqrt", ["a tune"], clips_per_prompt=2).prompts == ["a tune"]
+    with pytest.raises(InvalidField, match="there is one clip to hear; take 2"):
+        Scorer.of("math:sqrt", ["a tune"], clips_per_prompt=1)
 
 
 def test_prompts_that_a_training_has_seen_are_asked_only_where_there_are_no_others() -> None:

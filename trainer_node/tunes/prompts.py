@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Mapping
 
 from trainer_node.tunes.world import VALUES, Attributes, Random
+from tunesmith.errors import FieldProblem, InvalidField
 
 WORDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "register": {
@@ -64,12 +65,17 @@ def write(random: Random, attributes: Attributes, *, leave_out: float = 0.0, say
 
 
 def read(prompt: str) -> dict[str, str]:
-    """What a prompt asks for, as far as it says so in words of this world; what it says in two ways is left out."""
-    said: dict[str, set[str]] = {}
-    for phrase in _PHRASE.findall(" ".join(prompt.lower().split())):
+    """What a prompt asks for, as far as it says so in words of this world.
+
+    Raises InvalidField where it asks for two values of one attribute.
+    """
+    said: dict[str, str] = {}
+    for phrase in _PHRASE.findall(" ".join(re.split(r"[\s-]+", prompt.lower()))):
         name, value = _MEANINGS[phrase]
-        said.setdefault(name, set()).add(value)
-    return {name: values.pop() for name, values in said.items() if len(values) == 1}
+        if said.setdefault(name, value) != value:
+            what = f"{prompt!r} asks for {said[name]} and for {value}; ask for one {name}"
+            raise InvalidField.of([FieldProblem("prompt", what)])
+    return said
 
 
 def vocabulary() -> list[str]:
