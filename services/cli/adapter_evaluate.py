@@ -29,14 +29,7 @@ if TYPE_CHECKING:
 BASE = "base"  # what an adapter is compared with, where nobody names another adapter
 MOST_CLIPS = 500  # of a kind of question: a run plays 1,000 prompts at most
 CLIP_S = 5.0  # as the contract's default
-PLAYED = {  # options that say what is played, and are said by runs already
-    "against": "--against",
-    "prompts": "--prompt",
-    "prompts_file": "--prompts-file",
-    "clips": "--clips",
-    "seed": "--seed",
-    "clip_s": "--clip-s",
-}
+PLAYED = ("against", "prompts", "prompts_file", "clips", "seed", "clip_s")  # options that runs have answered already
 
 MEASURES = (
     Column("measure", lambda one: one.name),
@@ -172,7 +165,11 @@ def _go_on(
     from services.cli.evaluating import AFTER, BEFORE, Evaluation, generation_of
     from tunesmith.client.names import resolve_run
 
-    given = [flag for name, flag in PLAYED.items() if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT]
+    given = [
+        option.opts[0]
+        for option in ctx.command.params
+        if option.name in PLAYED and ctx.get_parameter_source(option.name) is not ParameterSource.DEFAULT
+    ]
     if given:
         raise click.UsageError(f"the runs say what is played; leave out {', '.join(given)}, or --runs to play anew")
     judge = _judge(wish, scorer)
