@@ -13,6 +13,7 @@ from trainer_node.tunes.world import DURATION_S, RATE_HZ, VALUES, Tune, combinat
 from tunesmith.errors import InvalidField
 
 SEED, COUNT = 20, 120
+NOISE = 0.1 * np.random.default_rng(0).normal(size=30720)
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +50,42 @@ def test_the_listener_hears_the_very_notes(tunes: list[Tune], heard: list[Heard]
     assert min(found.in_scale for found in heard) >= 0.9
 
 
+def test_where_two_sounds_overlap_no_lower_note_is_heard() -> None:
+    tune = draw(np.random.default_rng(1), {"register": "high", "tempo": "slow", "pattern": "scale", "timbre": "sine"})
+    sound, note = render(tune).copy(), slice(4 * 3840, 5 * 3840)
+    lowest = 2 / 3 * frequency_of(tune.notes[4])  # a fifth below: both repeat at a third of the note's frequency
+    sound[note] += 0.3 * np.sin(2 * np.pi * lowest * np.arange(3840) / RATE_HZ)
+
+    found = listen(sound)
+
+    assert pitch_of(sound[note][:936].astype(float), RATE_HZ).note < tune.root - 5
+    assert [one.pitch is None for one in found.notes] == [False] * 4 + [True] + [False] * 3
+    assert found.attributes == tune.attributes
+
+
+def test_a_lost_note_does_not_hide_that_a_tune_hops() -> None:
+    tune = draw(np.random.default_rng(2), {"tempo": "medium", "pattern": "hopping"})
+    sound = render(tune).copy()
+    sound[4 * 1920 : 5 * 1920] = 0
+
+    found = listen(sound)
+
+    assert len(found.notes) < len(tune.notes)
+    assert found.pattern == "hopping"
+
+
 @pytest.mark.parametrize(
     "sound",
-    [np.zeros(0), np.zeros(100), np.zeros(30720), np.ones(30720), np.sin(np.arange(30720) * 0.3)],
-    ids=["nothing", "short silence", "silence", "a constant", "one long note"],
+    [
+        np.zeros(0),
+        np.zeros(100),
+        np.zeros(30720),
+        np.ones(30720),
+        np.sin(np.arange(30720) * 0.3),
+        NOISE,
+        NOISE * (np.arange(30720) % 3840 < 1200),
+    ],
+    ids=["nothing", "short silence", "silence", "a constant", "one long note", "noise", "bursts of noise"],
 )
 def test_what_is_no_tune_is_unclear_and_no_guess(sound: np.ndarray) -> None:
     found = listen(sound)

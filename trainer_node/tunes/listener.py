@@ -7,7 +7,7 @@ timbre; the intervals, the pattern. What is unclear is None, not a guess.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ _SILENCE = 0.01  # root mean square
 _FEWEST_NOTES = 3
 _SCALES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10))
 _NOTE_S = {"slow": 0.48, "medium": 0.24, "fast": 0.12}
+_FURTHEST_LEAP = 13  # semitones: a tune leaps by an octave at most, and a pitch is not heard quite exactly
 _REGISTER_ENDS = (("low", 52.5), ("mid", 64.5), ("high", np.inf))  # MIDI, halfway between the registers' roots
 
 
@@ -41,8 +42,8 @@ class Note:
 
 @dataclass(frozen=True, kw_only=True)
 class Heard:
-    """What was heard; an attribute is None where it is unclear. in_scale: share of the notes in the better of both
-    scales on the root."""
+    """What was heard; an attribute is None where it is unclear. in_scale: share of the clear notes in the better of
+    both scales on the root."""
 
     register: str | None = None
     tempo: str | None = None
@@ -67,7 +68,7 @@ def listen(wave: NDArray[np.floating], rate_hz: int = RATE_HZ) -> Heard:
     onsets = onsets_of(sound, rate_hz)
     if len(onsets) < _FEWEST_NOTES:
         return Heard()
-    notes = _notes(sound, onsets, rate_hz)
+    notes = _without_undertones(_notes(sound, onsets, rate_hz))
     clear = [note for note in notes if note.pitch is not None]
     tempo = _tempo(float(np.median(np.diff(onsets))))
     if len(clear) < _FEWEST_NOTES:
@@ -90,6 +91,23 @@ def _notes(sound: Sound, onsets: Sound, rate_hz: int) -> tuple[Note, ...]:
     last = min(len(sound) / rate_hz, onsets[-1] + float(np.median(np.diff(onsets))))
     ends = np.append(onsets[1:], last)
     return tuple(_note(sound, begin, end, rate_hz) for begin, end in zip(onsets, ends, strict=True))
+
+
+def _without_undertones(notes: tuple[Note, ...]) -> tuple[Note, ...]:
+    """A note far below its neighbours (at an end, below the only one) is unclear. Where two sounds overlap, as a codec
+    blurs them, the shortest lag at which they both repeat is that of a much lower one, which nobody has played; as the
+    lowest note of all, it would be taken for the root."""
+    clear = [place for place, note in enumerate(notes) if note.pitch is not None]
+    if len(clear) < _FEWEST_NOTES:
+        return notes
+    pitches = np.array([notes[place].pitch for place in clear], float)
+    leaps = np.concatenate([[-np.inf], np.diff(pitches), [np.inf]])  # to each note, and from the last
+    undertones = {
+        place
+        for place, down, up in zip(clear, leaps[:-1], leaps[1:], strict=True)
+        if down < -_FURTHEST_LEAP and up > _FURTHEST_LEAP
+    }
+    return tuple(replace(note, pitch=None) if place in undertones else note for place, note in enumerate(notes))
 
 
 def _note(sound: Sound, begin_s: float, end_s: float, rate_hz: int) -> Note:
@@ -150,12 +168,13 @@ def _timbre(notes: list[Note]) -> str:
 
 
 def _pattern(pitches: NDArray[np.int64], root: int) -> str | None:
-    """Every other note the root: hopping. Mostly steps: a scale. Mostly a chord's notes: an arpeggio."""
+    """To the root and away from it: hopping. Mostly steps: a scale. Mostly a chord's notes: an arpeggio."""
     if len(pitches) < 5:
         return None
     leaps = np.abs(np.diff(pitches))
     leaps = leaps[leaps > 0]
-    if max((pitches[begin::2] == root).mean() for begin in (0, 1)) >= 0.8:
+    is_root = pitches == root
+    if (is_root[1:] != is_root[:-1]).mean() >= 0.8:
         return "hopping"
     if len(leaps) and (leaps <= 2).mean() >= 0.6:
         return "scale"
