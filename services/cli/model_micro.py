@@ -44,11 +44,15 @@ HEARD = (
     "--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads; they decide the last bits."
 )
 @click.option(
-    "--clips", type=click.IntRange(1), default=96, show_default=True, help="How many are heard for each measured share."
+    "--clips",
+    type=click.IntRange(1),
+    default=384,
+    show_default=True,
+    help="How many are heard for each measured share.",
 )
 @click.pass_context
 def train_micro(ctx: click.Context, folder: Path, seed: int, threads: int, clips: int) -> None:
-    """Train the micro base model in DIR from nothing: synthesised tunes, a codec, a decoder. Takes 20 to 60 minutes.
+    """Train the micro base model in DIR from nothing: synthesised tunes, a codec, a decoder. Takes about an hour.
 
     It is a complete MusicGen of 3.6 MB that plays what it is asked for. One that is ready comes with Tunesmith: it is
     `--base-model tunesmith/micro`. At the end it is measured by listening to what it plays; card, settings and
@@ -77,7 +81,7 @@ def make(session: Session, folder: Path, recipe: Recipe, *, threads: int, clips:
     out = session.out
     _require_begun_or_empty(folder, recipe, threads)
     try:
-        out.note("this takes about 20 to 60 minutes on two cores; Ctrl-C stops it, the same command goes on")
+        out.note("this takes about an hour on one core; Ctrl-C stops it, the same command goes on")
         with shown(out, making.steps(recipe)) as tell:
             measured = making.make_micro(folder, recipe, tell, threads=threads, clips=clips)
     except KeyboardInterrupt:
@@ -102,7 +106,7 @@ def _how_to_go_on(folder: Path, recipe: Recipe, threads: int) -> str:
 
     if recipes.is_made(folder, recipe, threads=threads):
         return "stopped; the model is trained: the same command measures it"
-    if recipes.codec_is_kept(folder):
+    if recipes.codec_is_kept(folder, recipe.codec):
         return f"stopped; the codec is kept in {folder / recipes.MAKING}: the same command goes on after it"
     return "stopped before the codec was done; the same command begins again"
 

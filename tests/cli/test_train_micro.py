@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 from services.cli.micro_progress import Course
-from services.cli.model_micro import make
+from services.cli.model_micro import make, train_micro
 from services.cli.output import Output
 from services.cli.session import Session
 from tests.cli.conftest import Run
 from tests.micro.small import SMALL
 from tests.rules.sources import ROOT
-from trainer_node.engines.micro import recipe
+from trainer_node.engines.micro import measuring, recipe
 from trainer_node.engines.micro.card import SUMS
 
-PHASES = ["plain", "quantised", "polish", "encode", "decoder", "measure"]
+PHASES = ["plain", "quantised", "balanced", "polish", "encode", "decoder", "measure"]
 
 
 class CtrlC(io.StringIO):
@@ -70,11 +70,11 @@ def test_a_pipe_gets_a_line_a_step_and_what_was_heard(tmp_path: Path) -> None:
     lines = made(tmp_path / "micro", session).splitlines()
 
     assert phases(lines) == PHASES
-    assert lines[0].startswith("phase=plain place=1/6 step=40 steps=40 loss=") and "eta=" in lines[0]
+    assert lines[0].startswith("phase=plain place=1/7 step=40 steps=40 loss=") and "eta=" in lines[0]
     assert 'heard_of="true tunes" register=1.000 tempo=1.000 mode=1.000 timbre=1.000' in "\n".join(lines)
     assert sum(line.startswith("heard_of=") for line in lines) == 5
     assert lines[-1] == f"base_model={tmp_path / 'micro'} card={tmp_path / 'micro' / 'README.md'}"
-    assert "about 20 to 60 minutes on two cores" in notes(session)
+    assert "about an hour on one core" in notes(session)
     assert f"next: tunesmith train supervised --base-model {tmp_path / 'micro'}" in notes(session)
 
 
@@ -127,7 +127,7 @@ def test_ctrl_c_before_ends_with_130_and_says_that_it_begins_again(tmp_path: Pat
     command = [sys.executable, "-m", "services.cli.main", "model", "train-micro", str(tmp_path / "micro")]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        begun = any("about 20 to 60 minutes" in line for line in process.stderr)
+        begun = any("about an hour" in line for line in process.stderr)
 
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=120)
@@ -154,6 +154,10 @@ def test_a_model_that_another_recipe_has_made_is_left_alone(cli: Run, tmp_path: 
     result = cli("model", "train-micro", str(tmp_path))
 
     assert result.code == 4
+
+
+def test_a_card_has_as_many_clips_as_that_of_the_model_that_comes_along() -> None:
+    assert {option.name: option.default for option in train_micro.params}["clips"] == measuring.CLIPS
 
 
 @pytest.mark.parametrize("wrong", [("--threads", "0"), ("--seed", "-1"), ("--clips", "0"), ("--steps", "3")])

@@ -53,7 +53,7 @@ ELSEWHERE = {
     "docs/how-to/evaluate-an-adapter.md": "needs an adapter of the reader's; tests/cli evaluates some",
     "docs/how-to/resume-a-run.md": "needs a run that was lost; tests/contract and tests/system resume some",
     "docs/how-to/run-the-services.md": "needs root and systemd; tests/rules/test_deploy.py checks the units",
-    "docs/how-to/train-the-micro-model.md": "trains for half an hour; tests/cli/test_train_micro.py takes fewer steps",
+    "docs/how-to/train-the-micro-model.md": "trains for an hour; tests/cli/test_train_micro.py takes fewer steps",
     "docs/how-to/train-musicgen-on-a-gpu.md": "needs a GPU and the real weights",
     "docs/how-to/use-grpcurl.md": "tests/clients/test_recipes.py runs it",
     "docs/how-to/use-your-own-postgres.md": "needs a Postgres of the reader's",

@@ -6,7 +6,9 @@ from trainer_node.engines.micro.codec import CodecSettings
 from trainer_node.engines.micro.decoder import DecoderSettings
 from trainer_node.engines.micro.recipe import Recipe
 
-CODEC = CodecSettings(tunes=48, batch_size=8, crop_frames=12, plain_steps=40, quantised_steps=20, polish_steps=10)
+CODEC = CodecSettings(
+    tunes=48, batch_size=8, crop_frames=12, plain_steps=40, quantised_steps=20, balanced_steps=5, polish_steps=10
+)
 DECODER = DecoderSettings(tunes=48, validation_tunes=16, steps=20, batch_size=8, warmup_steps=2)
 SMALL = Recipe(codec=CODEC, decoder=DECODER)
 

@@ -71,7 +71,7 @@ def test_the_card_tells_what_it_is_and_how_well_it_is_heard(folder: Path) -> Non
     assert "| true tunes | 1.000 | 1.000 | 1.000 | 1.000 | 1.000 | 1.000 | 1.000 |" in page
     assert all(title in page for title in ("after the codec", "held-out combinations", "guidance 3"))
     assert "| timbre | pluck | pluck, plucked, harp like |" in page
-    assert "48 tunes; 40 + 20 + 10 steps (plain, quantised, polish), seed 0" in page
+    assert "48 tunes; 40 + 20 + 5 + 10 steps (plain, quantised, balanced, polish), seed 0" in page
     assert "{" not in page and str(folder) not in page
 
 

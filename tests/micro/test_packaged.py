@@ -1,6 +1,6 @@
 """The base model that comes with Tunesmith is whole, small, loads anywhere, and plays what it is asked for.
 
-The bars lie below what was measured, by about what another machine's arithmetic and 96 clips may cost.
+The bars lie below what was measured, by about what another machine's arithmetic and 192 clips may cost.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ from trainer_node.engines.musicgen.model_card import Format, licence_of
 from trainer_node.tunes.world import DURATION_S, VALUES
 
 FOLDER = packaged_model.FOLDER
-CLIPS, SEED = 96, 2026
-CLEAR = tuple(name for name in VALUES if name != "timbre")  # the codec keeps these; square and sine, not always
+CLIPS, SEED = 192, 2026
 
 
 @pytest.fixture(scope="module")
@@ -88,14 +87,15 @@ def test_the_listener_hears_true_tunes(measured: Measured) -> None:
 
 
 def test_what_the_codec_keeps_is_heard(measured: Measured) -> None:
+    bars = {"register": 0.97, "tempo": 0.97, "mode": 0.97, "pattern": 0.97, "timbre": 0.93}
+
     shares = measured.codec.shares
 
-    assert {name: shares[name] for name in CLEAR if shares[name] < 0.97} == {}
-    assert shares["timbre"] >= 0.80
+    assert {name: shares[name] for name, bar in bars.items() if shares[name] < bar} == {}
 
 
 def test_what_it_is_asked_for_is_heard_in_what_it_plays(measured: Measured) -> None:
-    bars = {"register": 0.95, "tempo": 0.95, "mode": 0.85, "pattern": 0.85, "timbre": 0.80}
+    bars = {"register": 0.95, "tempo": 0.95, "mode": 0.90, "pattern": 0.90, "timbre": 0.92}
 
     heard = measured.seen
 
@@ -105,7 +105,7 @@ def test_what_it_is_asked_for_is_heard_in_what_it_plays(measured: Measured) -> N
 
 
 def test_guidance_does_no_harm(measured: Measured) -> None:
-    bars = {"register": 0.92, "tempo": 0.95, "mode": 0.85, "pattern": 0.80, "timbre": 0.80}
+    bars = {"register": 0.95, "tempo": 0.95, "mode": 0.92, "pattern": 0.92, "timbre": 0.92}
 
     shares = measured.guided.shares
 

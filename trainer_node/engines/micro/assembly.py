@@ -97,13 +97,16 @@ def save(model: MusicgenForConditionalGeneration, folder: Path) -> None:
     extractor = EncodecFeatureExtractor(feature_size=1, sampling_rate=rate_hz, padding_side="left")
     MusicgenProcessor(extractor, tokenizer()).save_pretrained(folder)
     path = folder / "config.json"
-    config = _read_as_32_bits(json.loads(path.read_text(encoding="utf-8")))
+    config = _anywhere(json.loads(path.read_text(encoding="utf-8")))
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def _read_as_32_bits(config: Any) -> Any:
+def _anywhere(config: Any) -> Any:
+    """Read as 32-bit numbers, and without the folder that the codec was kept in."""
     if not isinstance(config, dict):
         return config
     return {
-        key: "float32" if key in ("dtype", "torch_dtype") else _read_as_32_bits(value) for key, value in config.items()
+        key: "float32" if key in ("dtype", "torch_dtype") else _anywhere(value)
+        for key, value in config.items()
+        if key != "_name_or_path"
     }

@@ -12,6 +12,7 @@ from safetensors import safe_open
 
 from trainer_node.blob_folder import file_digest
 from trainer_node.durable import replace_file
+from trainer_node.engines.micro.codec import PHASES
 from trainer_node.engines.micro.measuring import GUIDANCE, Measured
 from trainer_node.engines.micro.recipe import MADE
 from trainer_node.engines.musicgen import model_card
@@ -82,7 +83,7 @@ The same settings, threads, machine and versions give the same bytes; another ma
 ## How well it is heard
 
 Shares of clips in which a listening program heard what was asked for: {clips} clips a row, seed {seed}, so the error
-of a share is up to {error:.0f} points. Chance is .33 for register, tempo and pattern, .50 for mode, .25 for timbre.
+of a share is up to {error:.1f} points. Chance is .33 for register, tempo and pattern, .50 for mode, .25 for timbre.
 
 {heard}
 
@@ -140,9 +141,9 @@ def of_folder(folder: Path) -> str:
 
 def _making(made: Mapping[str, Any]) -> list[tuple[str, str]]:
     codec, decoder = made["recipe"]["codec"], made["recipe"]["decoder"]
-    steps = " + ".join(f"{codec[f'{phase}_steps']:,}" for phase in ("plain", "quantised", "polish"))
+    steps = " + ".join(f"{codec[f'{phase}_steps']:,}" for phase in PHASES)
     return [
-        ("Codec", f"{codec['tunes']:,} tunes; {steps} steps (plain, quantised, polish), seed {codec['seed']}"),
+        ("Codec", f"{codec['tunes']:,} tunes; {steps} steps ({', '.join(PHASES)}), seed {codec['seed']}"),
         ("Decoder and text encoder", f"{decoder['tunes']:,} tunes; {decoder['steps']:,} steps, seed {decoder['seed']}"),
         ("Validation loss", f"{made['validation_loss']:.4f} nats a token, on {decoder['validation_tunes']} tunes"),
         ("CPU threads", f"{made['threads']}"),

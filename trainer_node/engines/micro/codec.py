@@ -1,8 +1,13 @@
-"""The codec: an EnCodec of 0.6 million numbers, trained in three phases.
+"""The codec: an EnCodec of 0.6 million numbers, trained in four phases.
 
 1. *plain*: encoder and decoder without a quantizer, with a little noise in between, so that near is near.
 2. *quantised*: codebooks begun by k-means; gradients pass straight through, codebooks follow by moving means.
-3. *polish*: the codes stay as they are; only the decoder learns on, and what it plays is to be encoded as before.
+3. *balanced*: the same, by a loss that also counts without pre-emphasis.
+4. *polish*: the codes stay as they are; only the decoder learns on, and what it plays is to be encoded as before.
+
+The loss of the first two has pre-emphasis alone: without it codes lose the timbre of high notes, and no later phase
+brings it back. To the end, it would leave what tells pitch too weak; hence *balanced*. docs/explanation/experiments.md
+has the figures.
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ from trainer_node.tunes.synth import render
 from trainer_node.tunes.world import FRAME_SAMPLES, FRAMES, RATE_HZ, draw
 
 LEVELS, CODES, WIDTH = 4, 128, 64  # codebooks, their entries, their dimensions: 0.7 kbit a second
+PHASES = ("plain", "quantised", "balanced", "polish")
 FRAME_RATE_HZ = RATE_HZ // FRAME_SAMPLES
 
 Step = Callable[[Tensor], Tensor]
@@ -38,14 +44,17 @@ class CodecSettings:
     crop_frames: int = 24
     plain_steps: int = 1000
     quantised_steps: int = 900
+    balanced_steps: int = 1800
     polish_steps: int = 1500
     plain_rate: float = 3e-3
     quantised_rate: float = 1.8e-3
+    balanced_rate: float = 1.8e-3
     polish_rate: float = 1.5e-3
     noise: float = 0.1  # of the latent's deviation
     commitment: float = 0.25
     keep: float = 0.97  # of a codebook a step
     cycle: float = 1.0
+    unemphasised: float = 0.5  # weight of the loss without pre-emphasis, in the last two phases
 
 
 def new_codec() -> EncodecModel:
@@ -71,11 +80,18 @@ def new_codec() -> EncodecModel:
 
 
 def train_codec(settings: CodecSettings, tell: Tell) -> EncodecModel:
-    """All three phases; the same seed, threads and versions give the same bits."""
+    """All four phases; the same seed, threads and versions give the same bits."""
     torch.manual_seed(settings.seed)
-    generator = torch.Generator().manual_seed(settings.seed)
     model = new_codec().train()
     sounds_MN = tunes_as_sound(settings.tunes, seed=settings.seed + 1)
+    _find_codes(model, sounds_MN, settings, tell)
+    _refine(model, sounds_MN, settings, tell)
+    return model.eval()
+
+
+def _find_codes(model: EncodecModel, sounds_MN: Tensor, settings: CodecSettings, tell: Tell) -> None:
+    """The phases *plain* and *quantised*."""
+    generator = torch.Generator().manual_seed(settings.seed)
     crops = _crops(sounds_MN, settings, generator)
 
     def plain(true_BN: Tensor) -> Tensor:
@@ -83,28 +99,49 @@ def train_codec(settings: CodecSettings, tell: Tell) -> EncodecModel:
         noise = settings.noise * latent_BDT.detach().std() * torch.randn(latent_BDT.shape, generator=generator)
         return reconstruction_loss(_decoded(model, latent_BDT + noise), true_BN)
 
-    def quantised(true_BN: Tensor) -> Tensor:
-        latent_BDT = model.encoder(true_BN[:, None])
-        found = quantize_and_learn(model, latent_BDT, keep=settings.keep, generator=generator)
-        commitment = settings.commitment * found.commitment / latent_BDT.detach().var()
-        loss: Tensor = reconstruction_loss(_decoded(model, found.latent_BDT), true_BN) + commitment
-        return loss
+    _phase("plain", model, plain, crops, settings.plain_steps, settings.plain_rate, tell)
+    begin_codebooks(model, _vectors(model, sounds_MN[:640]), generator)
+    quantised = _quantised_loss(model, settings, generator, unemphasised=0.0)
+    _phase("quantised", model, quantised, crops, settings.quantised_steps, settings.quantised_rate, tell)
+
+
+def _refine(model: EncodecModel, sounds_MN: Tensor, settings: CodecSettings, tell: Tell) -> None:
+    """The phases *balanced* and *polish*, with a generator of their own: the length of the others changes no crop."""
+    generator = torch.Generator().manual_seed(settings.seed)
+    crops = _crops(sounds_MN, settings, generator)
 
     def polish(true_BN: Tensor) -> Tensor:
         with torch.no_grad():
             latent_BDT = quantize(model, model.encoder(true_BN[:, None])).latent_BDT
         made_BN = _decoded(model, latent_BDT)
         again = (model.encoder(made_BN[:, None]) - latent_BDT).pow(2).mean() / latent_BDT.var()
-        loss: Tensor = reconstruction_loss(made_BN, true_BN) + settings.cycle * again
+        loss: Tensor = (
+            reconstruction_loss(made_BN, true_BN, unemphasised=settings.unemphasised) + settings.cycle * again
+        )
         return loss
 
-    _phase("plain", model, plain, crops, settings.plain_steps, settings.plain_rate, tell)
-    begin_codebooks(model, _vectors(model, sounds_MN[:640]), generator)
-    _phase("quantised", model, quantised, crops, settings.quantised_steps, settings.quantised_rate, tell)
+    balanced = _quantised_loss(model, settings, generator, unemphasised=settings.unemphasised)
+    _phase("balanced", model, balanced, crops, settings.balanced_steps, settings.balanced_rate, tell)
     model.encoder.requires_grad_(False)
     _phase("polish", model, polish, crops, settings.polish_steps, settings.polish_rate, tell)
     model.encoder.requires_grad_(True)
-    return model.eval()
+
+
+def _quantised_loss(
+    model: EncodecModel, settings: CodecSettings, generator: torch.Generator, *, unemphasised: float
+) -> Step:
+    """What is lost through the codes; each call moves the codebooks, too."""
+
+    def loss_of(true_BN: Tensor) -> Tensor:
+        latent_BDT = model.encoder(true_BN[:, None])
+        found = quantize_and_learn(model, latent_BDT, keep=settings.keep, generator=generator)
+        commitment = settings.commitment * found.commitment / latent_BDT.detach().var()
+        loss: Tensor = (
+            reconstruction_loss(_decoded(model, found.latent_BDT), true_BN, unemphasised=unemphasised) + commitment
+        )
+        return loss
+
+    return loss_of
 
 
 def tunes_as_sound(count: int, *, seed: int) -> Tensor:

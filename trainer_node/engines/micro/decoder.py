@@ -36,7 +36,7 @@ class DecoderSettings:
     seed: int = 0
     tunes: int = 16_000
     validation_tunes: int = 128
-    steps: int = 5000
+    steps: int = 10_000
     batch_size: int = 24
     learning_rate: float = 2e-3
     warmup_steps: int = 60

@@ -35,10 +35,7 @@ class Recipe:
     @property
     def steps(self) -> dict[str, int]:
         """How many steps each phase has, in their order; a step of `encode` is a tune."""
-        return {
-            "plain": self.codec.plain_steps,
-            "quantised": self.codec.quantised_steps,
-            "polish": self.codec.polish_steps,
+        return {phase: getattr(self.codec, f"{phase}_steps") for phase in codec.PHASES} | {
             "encode": self.decoder.tunes + self.decoder.validation_tunes,
             "decoder": self.decoder.steps,
         }
@@ -52,7 +49,7 @@ def train_micro(folder: Path, recipe: Recipe, tell: Tell, *, threads: int = 1) -
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        sound = _codec(folder / MAKING, recipe.codec, tell)
+        sound = _codec(folder, recipe.codec, tell)
         torch.manual_seed(recipe.decoder.seed)
         model = assembly.assemble(sound)
         given = decoder.examples(model, recipe.decoder, tell)
@@ -75,22 +72,27 @@ def is_made(folder: Path, recipe: Recipe, *, threads: int) -> bool:
     return not (folder / MAKING).exists() and _stated(recipe, threads).items() <= made.items()
 
 
-def codec_is_kept(folder: Path) -> bool:
-    """Whether a training that was interrupted goes on after the codec."""
-    return (folder / MAKING / _SETTINGS).is_file()
+def codec_is_kept(folder: Path, settings: CodecSettings) -> bool:
+    """Whether a training that was interrupted in `folder` goes on after the codec."""
+    path = folder / MAKING / _SETTINGS
+    return path.is_file() and path.read_text(encoding="utf-8") == _as_kept(settings)
 
 
 def _stated(recipe: Recipe, threads: int) -> dict[str, Any]:
     return {"recipe": asdict(recipe), "threads": threads}
 
 
-def _codec(place: Path, settings: CodecSettings, tell: Tell) -> EncodecModel:
-    """The codec of an earlier start with the same settings, or a new one."""
-    folder, stated = place / _CODEC, json.dumps(asdict(settings))
-    if (place / _SETTINGS).is_file() and (place / _SETTINGS).read_text(encoding="utf-8") == stated:
-        return EncodecModel.from_pretrained(folder)
-    model = codec.train_codec(settings, tell)
-    folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder)
-    replace_file(place / _SETTINGS, stated.encode())
-    return model
+def _codec(folder: Path, settings: CodecSettings, tell: Tell) -> EncodecModel:
+    """The codec of an earlier start with the same settings, or a new one; read from disk in both cases."""
+    place = folder / MAKING
+    if not codec_is_kept(folder, settings):
+        model = codec.train_codec(settings, tell)
+        place.mkdir(parents=True, exist_ok=True)
+        (place / _SETTINGS).unlink(missing_ok=True)  # or those of another codec would vouch for this one
+        model.save_pretrained(place / _CODEC)
+        replace_file(place / _SETTINGS, _as_kept(settings).encode())
+    return EncodecModel.from_pretrained(place / _CODEC)
+
+
+def _as_kept(settings: CodecSettings) -> str:
+    return json.dumps(asdict(settings))
