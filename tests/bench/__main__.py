@@ -2,7 +2,7 @@
 
 Absolute figures move with the machine and with what else it does; the ratios were each measured in one run.
 
-`python -m tests.bench NAME …` runs some. Two take half an hour and run only where they are named:
+`python -m tests.bench NAME …` runs some. Two take twenty minutes and more, and run only where they are named:
 `python -m tests.bench language-quality --corpus-path PATH [--seeds 1 2] [--epochs 20] [--output FOLDER]`, and
 `python -m tests.bench heard --output FOLDER [--write]`.
 """

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from services.cli import demo_loop
-from trainer_node import packaged_model
+from trainer_node import packaged_model, tunes
 from trainer_node.data.clip_codes import ClipCodes, write_clip
 from trainer_node.data.jsonl import read_dataset_file
 from trainer_node.data.training_data import training_data
@@ -44,7 +44,6 @@ BASE = demo_loop.MODEL
 KINDS = tuple(demo_loop.TRAININGS)
 ASKED_SEED = demo_loop.ASKED_SEED
 _AT_ONCE = 64
-_NOT_TOLD_APART = ("square", "saw")  # from a sine in the high register, after the codec: see the model's card
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +73,8 @@ class Task:
 class Shares:
     """What is heard, each 0 to 1.
 
-    wished: of clips for open prompts, those as wished; others: of what the open prompts did ask for, what is heard, but
-    for two timbres that nobody can tell in the high register after the codec; opposite: of clips for prompts that ask
-    for the unwished value, those that have it.
+    wished: of clips for open prompts, those as wished; others: of what the open prompts did ask for, what is heard;
+    opposite: of clips for prompts that ask for the unwished value, those that have it.
     """
 
     wished: float
@@ -179,7 +177,6 @@ def shares(
         found.attributes[name] == value
         for found, question in zip(heard, asked, strict=True)
         for name, value in question.asked.items()
-        if value not in _NOT_TOLD_APART
     ]
     return Shares(
         wished=float(np.mean([is_fulfilled(found, wish) is True for found in heard])),
@@ -246,16 +243,18 @@ def _train(task: Task, dataset: Path, output: Path, cache: Path) -> float:
 
 def _spec(task: Task, count: int) -> job_spec_pb2.JobSpec:
     """The demo's settings, with the task's seed and changes above them."""
-    above = {**task.changed, "training": {"seed": task.seed}, "checkpoints": {"checkpoint_every_epochs": 0}}
+    training = {**task.changed.get("training", {}), "seed": task.seed}
+    above = {**task.changed, "training": training, "checkpoints": {"checkpoint_every_epochs": 0}}
     changes = job_spec.parse({task.kind: above}, job_spec_pb2.JobSpec())
     return job_spec.merge(demo_loop.training_spec(task.kind, count), changes)
 
 
 @cache
 def rests_on() -> str:
-    """What every figure rests on: the base model, and the demo's settings."""
+    """What every figure rests on: the base model, the demo's settings, the listener, and how is counted."""
     settings = {name: value for name, value in vars(demo_loop).items() if name.isupper()}
-    return f"{settings}{(packaged_model.FOLDER / 'SHA256SUMS').read_text(encoding='utf-8')}"
+    files = [Path(__file__), packaged_model.FOLDER / "SHA256SUMS", *sorted(Path(tunes.__file__).parent.glob("*.py"))]
+    return f"{settings}{[path.read_text(encoding='utf-8') for path in files]}"
 
 
 def _with_seeds(questions: Sequence[Question]) -> list[Wanted]:
