@@ -1,4 +1,4 @@
-"""The micro base model: a MusicGen of 1.7 million parameters that really plays, trained on tunes that a program writes.
+"""The micro base model: a MusicGen of 1.8 million parameters that really plays, trained on tunes that a program writes.
 
 `codec` and `decoder` train its two halves, `assembly` puts them together with a tokenizer, `recipe` does it all.
 """
