@@ -47,7 +47,7 @@ SHARED = {
     "log_every_steps": 5,
 }
 
-# Chosen so that a training takes about a quarter of a minute on two cores, and is heard to have learnt; see
+# Chosen so that a training takes about a quarter of a minute of one core, and is heard to have learnt; see
 # docs/explanation/heard.md.
 TRAININGS: Mapping[str, Mapping[str, Any]] = {
     "supervised": {"batch_size": 16, "learning_rate": 2e-3},

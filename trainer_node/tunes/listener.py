@@ -135,7 +135,7 @@ def _note(sound: Sound, begin_s: float, end_s: float, rate_hz: int) -> Note:
 
 
 def _tempo(between_s: float) -> str | None:
-    """The tempo whose notes are about so far apart; None a third of an octave or more from all."""
+    """The tempo whose notes are about so far apart; None where it is a factor of 1.4 or more from all."""
     distances = {name: abs(np.log(between_s / length_s)) for name, length_s in _NOTE_S.items()}
     nearest = min(distances, key=lambda name: distances[name])
     return nearest if distances[nearest] < 0.35 else None

@@ -89,9 +89,10 @@ of a share is up to {error:.1f} points. Chance is .33 for register, tempo and pa
 
 ## Limits
 
-The table has them. What the codec loses, no decoder brings back. The row of held-out combinations says how far it puts
-together what it was never shown, that of guidance {guidance:g} what guidance does to it; its default is 1. A clip that
-is encoded again has other codes than those it was decoded from, so train on the codes that were sampled where you can.
+The table has them. What the codec loses, a decoder hardly brings back. The row of held-out combinations says how far
+it puts together what it was never shown, that of guidance {guidance:g} what guidance does to it; its default is 1. A
+clip that is encoded again has other codes than those it was decoded from, so train on the codes that were sampled
+where you can.
 
 ## Licence
 
