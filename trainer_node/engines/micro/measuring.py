@@ -27,10 +27,9 @@ class Measured:
     """How far what was asked for is heard, each on as many clips; see hearing.Obedience.
 
     true: of tunes as the synthesiser plays them; codec: of the same after the codec, which a decoder can better by
-    chance only;
-    seen: of what the model plays for prompts that say all five attributes, in combinations that it was trained on;
-    guided: the same with guidance 3; held_out: the same as `seen` in the 18 combinations that it was not trained on,
-    for which it has to put together what it knows.
+    chance only; seen: of what the model plays for prompts that say all five attributes, in combinations that it was
+    trained on; guided: the same with guidance 3; held_out: the same as `seen` in the 18 combinations that it was not
+    trained on, for which it has to put together what it knows.
     """
 
     seed: int
